@@ -1,0 +1,175 @@
+"""Host and Origin: whether a request was meant for this gateway, and may come from the page that sent it.
+
+A browser can be led to send requests here by any page, and by DNS rebinding under any name. So a Host must be
+one of our own names, and an Origin (which only browsers send) one that the operator listed or a page of this
+machine. Source: MCP 2025-11-25, Transports (Security Warning); RFC 9110 section 7.2 (Host); RFC 6454 section
+6 (Origin).
+
+Own names: of a loopback or Unix listener (and of one on all interfaces, which loopback reaches too) every
+loopback name, with any port, as ports get forwarded; of any other its own address and port. A loopback name
+in a Host is safe: a rebinding page's requests carry the page's own name. Names are compared without regard to
+case.
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from edge.config.address import Address, parse_address
+from edge.errors import ConfigError, Problem
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+MAX_HEADER_CHARS: Final = 512
+
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)(?::([0-9]{1,5}))?")
+_ORIGIN: Final = re.compile(r"(https?)://(.+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Why a request is refused: 421 for its Host, 403 for its Origin. `reason` is a metric label."""
+
+    status: int
+    reason: Literal["host", "origin"]
+    text: str
+
+
+class Origins:
+    """The check for one set of listeners. ConfigError names the entries that can never match.
+
+    `allowed_hosts`: `example.com` (any port), `example.com:8443`, `*.example.com` (any name below it).
+    `allowed_origins`: `https://app.example.com`, or whatever a browser sends (`null`, `vscode-webview://x`).
+    """
+
+    def __init__(
+        self,
+        listen: Sequence[str | Address],
+        *,
+        allowed_hosts: Sequence[str] = (),
+        allowed_origins: Sequence[str] = (),
+    ) -> None:
+        addresses = [
+            address if isinstance(address, Address) else parse_address(address) for address in listen
+        ]
+        self._is_local = any(address.is_local for address in addresses)
+        self._takes_loopback = self._is_local or any(_is_wildcard(address.host) for address in addresses)
+        named = [address for address in addresses if address.host and not _is_wildcard(address.host)]
+        self._own = {(_canonical(address.host), address.port) for address in named}
+        self._hosts: set[tuple[str, int | None]] = set()
+        self._suffixes: set[tuple[str, int | None]] = set()
+        self._origins: set[str] = set()
+        problems: list[Problem] = []
+        for index, text in enumerate(allowed_hosts):
+            parsed = _split_host(text.removeprefix("*."))
+            if parsed is None:
+                words = "must be a host name, maybe with a port, or one that begins with *."
+                problems.append(Problem(f"gateway.allowed_hosts[{index}]", words))
+            elif text.startswith("*."):
+                self._suffixes.add((f".{parsed[0]}", parsed[1]))
+            else:
+                self._hosts.add(parsed)
+        for index, text in enumerate(allowed_origins):
+            origin = _canonical_origin(text)
+            if origin is None:
+                words = "must be what a browser sends: scheme://host or scheme://host:port, or null"
+                problems.append(Problem(f"gateway.allowed_origins[{index}]", words))
+            else:
+                self._origins.add(origin)
+        if problems:
+            raise ConfigError(problems)
+
+    def check(self, host: str | None, origin: str | None, scheme: str = "http") -> Foreign | None:
+        """The headers as they came (several joined by a comma: refused), and the scheme we are served by."""
+        if host is None:
+            return Foreign(421, "host", "a Host header is required")
+        named = _split_host(host)
+        if named is None:
+            return Foreign(421, "host", "the Host header is not a host, maybe with a port")
+        if not self._is_ours(*named, DEFAULT_PORTS.get(scheme)):
+            return Foreign(421, "host", "this Host is not served here (gateway.allowed_hosts)")
+        if origin is not None and not self._is_welcome(origin):
+            return Foreign(403, "origin", "this Origin is not allowed here (gateway.allowed_origins)")
+        return None
+
+    def _is_ours(self, name: str, port: int | None, default_port: int | None) -> bool:
+        if self._takes_loopback and is_loopback(name):
+            return True
+        port = default_port if port is None else port
+        if (name, port) in self._own or (name, port) in self._hosts or (name, None) in self._hosts:
+            return True
+        return any(name.endswith(suffix) and wanted in (None, port) for suffix, wanted in self._suffixes)
+
+    def _is_welcome(self, origin: str) -> bool:
+        canonical = _canonical_origin(origin)
+        if canonical is None:
+            return False
+        if canonical in self._origins:
+            return True
+        web = _ORIGIN.fullmatch(canonical)
+        if web is None or not self._is_local:
+            return False
+        named = _split_host(web[2])
+        assert named is not None  # it is canonical
+        return is_loopback(named[0])
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a host (lower case, IPv6 without brackets) is this machine whatever a name server says."""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _split_host(text: str) -> tuple[str, int | None] | None:
+    """`host` or `host:port` to its canonical host and its port; None for whatever is not exactly that."""
+    if len(text) > MAX_HEADER_CHARS:
+        return None
+    match = _HOST.fullmatch(text)
+    if match is None:
+        return None
+    port = None if match[2] is None else int(match[2])
+    if port is not None and not 0 < port < 65536:
+        return None
+    host = match[1]
+    if host.startswith("["):
+        try:
+            return str(ipaddress.IPv6Address(host[1:-1])), port
+        except ValueError:
+            return None
+    return host.lower(), port
+
+
+def _canonical(host: str) -> str:
+    """A listening host as `_split_host` writes it."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host.lower()
+
+
+def _canonical_origin(text: str) -> str | None:
+    """An origin to compare: lower case, without the scheme's own port; None if it cannot be one."""
+    web = _ORIGIN.fullmatch(text)
+    if web is None:
+        is_one = 0 < len(text) <= MAX_HEADER_CHARS and text.isascii() and text.isprintable()
+        return text.lower() if is_one and " " not in text and "," not in text else None
+    scheme = web[1].lower()
+    named = _split_host(web[2])
+    if named is None:
+        return None
+    host, port = named
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}" if port in (None, DEFAULT_PORTS[scheme]) else f"{scheme}://{shown}:{port}"
+
+
+def _is_wildcard(host: str) -> bool:
+    """All interfaces: an address to listen on, and nobody's name."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
