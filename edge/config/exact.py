@@ -1,0 +1,117 @@
+"""Exact cattrs hooks for the values of a TOML file: nothing is coerced, and errors are sentences.
+
+cattrs as it comes turns `5` into `"5"` and `"false"` into `True`. Here each hook takes a TOML value and
+gives it back as the model has it, or raises `BadValues`; no sentence ever holds the value itself.
+"""
+
+import difflib
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, get_args, get_origin
+
+from cattrs import Converter
+
+from edge.config.rules import BadValues, Finding, PathKey
+
+
+def suggestion(key: str, known: Collection[str]) -> str:
+    """The rest of the sentence about an unknown key."""
+    near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def kind(value: object) -> str:
+    """What a TOML value is, for a sentence; never the value itself."""
+    names = {
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "a table",
+    }
+    return next(
+        (name for type_, name in names.items() if isinstance(value, type_)), f"a {type(value).__name__}"
+    )
+
+
+def bad(text: str, *path: PathKey) -> BadValues:
+    return BadValues([Finding(path, text)])
+
+
+def exact_str(value: object, _: object) -> str:
+    if not isinstance(value, str):
+        raise bad(f"must be a string, not {kind(value)}")
+    return value
+
+
+def exact_bool(value: object, _: object) -> bool:
+    if not isinstance(value, bool):
+        raise bad(f"must be true or false, not {kind(value)}")
+    return value
+
+
+def exact_int(value: object, _: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise bad(f"must be an integer, not {kind(value)}")
+    return value
+
+
+def exact_float(value: object, _: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise bad(f"must be a number, not {kind(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise bad("is too large") from None
+
+
+def exact_strings(value: object, _: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise bad(f"must be a list of strings, not {kind(value)}")
+    wrong = [
+        Finding((at,), f"must be a string, not {kind(item)}")
+        for at, item in enumerate(value)
+        if not isinstance(item, str)
+    ]
+    if wrong:
+        raise BadValues(wrong)
+    return tuple(value)
+
+
+def exact_choice(value: object, type_: Any) -> str:
+    choices: tuple[str, ...] = get_args(type_)
+    if not isinstance(value, str):
+        raise bad(f"must be a string, not {kind(value)}")
+    if value not in choices:
+        raise bad(f"must be one of {', '.join(choices)}{suggestion(value, choices)}")
+    return value
+
+
+def exact_texts(value: object, _: object) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        raise bad(f"must be a table of strings, not {kind(value)}")
+    wrong = [
+        Finding((name,), f"must be a string, not {kind(item)}")
+        for name, item in value.items()
+        if not isinstance(item, str)
+    ]
+    if wrong:
+        raise BadValues(wrong)
+    return MappingProxyType(dict(value))
+
+
+def is_choice(type_: Any) -> bool:
+    origin: Any = get_origin(type_)
+    return origin is Literal
+
+
+def exact_converter() -> Converter:
+    """A converter that knows the types of our leaf values, and nothing of coercion."""
+    converter = Converter(detailed_validation=False)
+    for type_, hook in ((str, exact_str), (bool, exact_bool), (int, exact_int), (float, exact_float)):
+        converter.register_structure_hook(type_, hook)
+    converter.register_structure_hook_func(is_choice, exact_choice)
+    converter.register_structure_hook_func(lambda type_: type_ == tuple[str, ...], exact_strings)
+    converter.register_structure_hook_func(lambda type_: type_ == Mapping[str, str], exact_texts)
+    return converter

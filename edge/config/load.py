@@ -1,0 +1,294 @@
+"""Text of a config file and an environment to an `EdgeConfig`, or to *all* of its problems.
+
+cattrs decides by a field's type which of the hooks in `exact.py` reads a value. `Reader` walks the
+tables, so that one bad value never hides another: a key that cannot be read is noted and stood in for
+by its default, and the rules of the rest are still heard.
+"""
+
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from types import MappingProxyType
+from typing import Any, TypeVar, get_args
+
+from edge.config.exact import bad, exact_converter, kind, suggestion
+from edge.config.model import EdgeConfig, HttpServerConfig, Secret, ServerConfig, StdioServerConfig
+from edge.config.places import Places
+from edge.config.rules import BadValues, Finding, PathKey
+from edge.config.secrets import SECRET_NAME, SOURCES, Expanded, expand, fetch_secret
+from edge.errors import ConfigError, Problem
+
+T = TypeVar("T")
+Path = tuple[PathKey, ...]
+
+# What a required key that is missing or bad is taken for, while the rules of its table are heard.
+STAND_INS: Mapping[str, Any] = {"command": ("-",), "url": "http://localhost", "cert": "-", "key": "-"}
+KIND_OF = {StdioServerConfig: "a stdio server", HttpServerConfig: "an HTTP server"}
+MISTAKEN = {
+    "args": "arguments belong into command, as a list",
+    "type": "a server with command is a stdio one, a server with url an HTTP one",
+    "mcpServers": "servers are written [servers.NAME]",
+}
+SYNTAX_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+def load(text: str, *, env: Mapping[str, str], read_secret: Callable[[str], str], source: str) -> EdgeConfig:
+    """The config that `text` describes.
+
+    `source` is what problems call the file; `read_secret(path)` gives a secret file's text or raises OSError.
+    Raises: ConfigError with every problem, in the order of the file.
+    """
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError([Problem(source, "is nested too deeply")]) from None
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError([syntax_problem(str(exc), source)]) from None
+    except ValueError:  # Python's own limit on digits
+        raise ConfigError([Problem(source, "holds a number with too many digits")]) from None
+    reader = Reader(env=env, read_secret=read_secret)
+    config = reader.config(table)
+    if reader.findings:
+        places = Places(text, source)
+        ordered = sorted(reader.findings, key=lambda finding: places.line_of(finding.path))
+        raise ConfigError([Problem(places.place(finding.path), finding.text) for finding in ordered])
+    return config
+
+
+def load_table(
+    table: Mapping[str, Any], *, env: Mapping[str, str], read_secret: Callable[[str], str], source: str
+) -> EdgeConfig:
+    """As `load`, from a table that something else has read; places have no lines."""
+    reader = Reader(env=env, read_secret=read_secret)
+    config = reader.config(table)
+    if reader.findings:
+        places = Places("", source)
+        raise ConfigError([Problem(places.place(finding.path), finding.text) for finding in reader.findings])
+    return config
+
+
+def syntax_problem(text: str, source: str) -> Problem:
+    """tomllib's message as a problem; Python 3.11 tells the position only at the end of its text."""
+    found = SYNTAX_PLACE.search(text)
+    place = f"{source}:{found[1]}:{found[2]}" if found and found[1] else source
+    what = text[: found.start()] if found else text
+    return Problem(
+        place, "not TOML: " + what[:1].lower() + what[1:] + ("" if not found or found[1] else " at the end")
+    )
+
+
+def table_class(type_: Any) -> Any:
+    """The dataclass that a field's type is or, for `X | None`, may be; None for leaf types."""
+    candidates: list[Any] = [type_, *get_args(type_)]
+    return next((one for one in candidates if is_dataclass(one)), None)
+
+
+def default_of(field: Field[Any], base: object) -> Any:
+    """A key's default: that of the table it is in, where the table's owner has set one."""
+    if base is not None:
+        return getattr(base, field.name)
+    return field.default_factory() if field.default_factory is not MISSING else field.default
+
+
+def keys_of(cls: Any) -> dict[str, str]:
+    """The keys that a user may write in a table of this class, each with the field it is for."""
+    keys: dict[str, str] = {}
+    for field in fields(cls):
+        keys[field.name] = field.name
+        if Secret in get_args(field.type):
+            keys |= {f"{field.name}_{source}": field.name for source in SOURCES}
+    return keys
+
+
+class Reader:
+    """One reading of one config: collects `findings` on its way and always comes to an end."""
+
+    def __init__(self, *, env: Mapping[str, str], read_secret: Callable[[str], str]) -> None:
+        self.findings: list[Finding] = []
+        self._env = env
+        self._read_secret = read_secret
+        self._converter = exact_converter()
+        self._allows_plain_secrets = False
+
+    def config(self, table: Mapping[str, Any]) -> EdgeConfig:
+        self._allows_plain_secrets = table.get("insecure_plain_secrets") is True
+        config = self._table(EdgeConfig, table, ()) or EdgeConfig()
+        self._check_between_tables(config)
+        return config
+
+    def _note(self, text: str, path: Path) -> None:
+        self.findings.append(Finding(path, text))
+
+    def _note_all(self, exc: BadValues, path: Path) -> None:
+        self.findings += [Finding(path + found.path, found.text) for found in exc.findings]
+
+    def _table(
+        self,
+        cls: type[T],
+        raw: object,
+        path: Path,
+        *,
+        base: object = None,
+        given: Mapping[str, Any] = MappingProxyType({}),
+    ) -> T | None:
+        """One table; `base` has its defaults, `given` what is not read from it. None if it broke a rule."""
+        if not isinstance(raw, Mapping):
+            self._note(f"must be a table, not {kind(raw)}", path)
+            return None
+        known = {key: name for key, name in keys_of(cls).items() if name not in given}
+        self._check_keys(raw, known, path, cls)
+        values = dict(given)
+        for field in fields(cls):  # type: ignore[arg-type]  # cls is one of the model's dataclasses
+            if field.name not in given:
+                values[field.name] = self._value(field, raw, path, default_of(field, base))
+        try:
+            return cls(**values)
+        except BadValues as exc:
+            self._note_all(exc, path)
+            return None
+
+    def _check_keys(self, raw: Mapping[str, Any], known: Collection[str], path: Path, cls: Any) -> None:
+        other = {StdioServerConfig: HttpServerConfig, HttpServerConfig: StdioServerConfig}.get(cls)
+        for key in raw:
+            if key in known or not isinstance(key, str):
+                continue
+            if other and key == "name":
+                self._note("the name is the table's own, as in [servers.NAME]", (*path, key))
+            elif other and key in keys_of(other):
+                self._note(f"belongs to {KIND_OF[other]}, and this is {KIND_OF[cls]}", (*path, key))
+            else:
+                hint = f"; {MISTAKEN[key]}" if key in MISTAKEN else suggestion(key, known)
+                self._note(f"unknown key{hint}", (*path, key))
+
+    def _value(self, field: Field[Any], raw: Mapping[str, Any], path: Path, default: Any) -> Any:
+        """One field's value; its default, or a stand-in, where there is none or a bad one."""
+        where = (*path, field.name)
+        if Secret in get_args(field.type):
+            return self._secret(field.name, raw, path)
+        if field.name not in raw:
+            if default is MISSING:
+                self._note("is missing", where)
+                return STAND_INS[field.name]
+            return default
+        if field.name == "servers":
+            return self._servers(raw["servers"], where)
+        cls = table_class(field.type)
+        if cls is not None:
+            read = self._table(cls, raw[field.name], where, base=default)
+            return default if read is None else read
+        try:
+            return self._leaf(field, raw[field.name], where)
+        except BadValues as exc:
+            self._note_all(exc, where)
+            return STAND_INS[field.name] if default is MISSING else default
+
+    def _leaf(self, field: Field[Any], value: Any, where: Path) -> Any:
+        reads = field.metadata.get("reads")
+        if isinstance(value, str) and reads == "one-or-more":
+            return (value,)
+        if isinstance(value, str) and reads == "words":
+            try:
+                return tuple(shlex.split(value))
+            except ValueError as exc:
+                raise bad(
+                    f"cannot be split into words: {str(exc).lower()}; a list needs no quoting"
+                ) from None
+        got = self._converter.structure(value, field.type)  # type: ignore[arg-type]  # a dataclass field's type is a type here
+        if reads != "expanded":
+            return got
+        return self._expanded_all(got, where) if isinstance(got, Mapping) else self._expanded(got)
+
+    def _expanded(self, text: str) -> str:
+        try:
+            return expand(text, self._env)
+        except ValueError as exc:
+            raise bad(str(exc)) from None
+
+    def _expanded_all(self, texts: Mapping[str, str], where: Path) -> Mapping[str, str]:
+        """Placeholders replaced in each value; a header that carries a credential must have one."""
+        values: dict[str, str] = {}
+        for name, text in texts.items():
+            try:
+                values[name] = self._expanded(text)
+            except BadValues as exc:
+                self._note_all(exc, (*where, name))
+                continue
+            is_plain = (
+                where[-1] == "headers" and SECRET_NAME.search(name) and not isinstance(values[name], Expanded)
+            )
+            if is_plain and not self._allows_plain_secrets:
+                self._note(
+                    "a secret is not written in the config file: use ${NAME} for an environment variable"
+                    " (or, to try things out, insecure_plain_secrets = true at the top)",
+                    (*where, name),
+                )
+        return MappingProxyType(values)
+
+    def _secret(self, name: str, raw: Mapping[str, Any], path: Path) -> Secret | None:
+        """What `X_env`, `X_file`, `X_credential` or, where that is allowed, plain `X` stands for."""
+        given = [key for key in (name, *(f"{name}_{source}" for source in SOURCES)) if key in raw]
+        if not given:
+            return None
+        if len(given) > 1:
+            self._note(f"only one of {', '.join(given)} can be used", (*path, given[1]))
+            return None
+        key, value = given[0], raw[given[0]]
+        if not isinstance(value, str):
+            self._note(f"must be a string, not {kind(value)}", (*path, key))
+        elif key != name:
+            try:
+                return fetch_secret(key.removeprefix(f"{name}_"), value, self._env, self._read_secret)
+            except ValueError as exc:
+                self._note(str(exc), (*path, key))
+        elif not self._allows_plain_secrets:
+            ways = " or ".join(f"{name}_{source}" for source in SOURCES)
+            self._note(
+                f"a secret is not written in the config file: use {ways}"
+                " (or, to try things out, insecure_plain_secrets = true at the top)",
+                (*path, key),
+            )
+        elif not value:
+            self._note("must not be empty", (*path, key))
+        else:
+            return Secret(value)
+        return None
+
+    def _servers(self, raw: object, path: Path) -> Mapping[str, ServerConfig]:
+        if not isinstance(raw, Mapping):
+            self._note(f"must be tables [servers.NAME], not {kind(raw)}", path)
+            return MappingProxyType({})
+        servers: dict[str, ServerConfig] = {}
+        for name in sorted(raw, key=str):
+            server = self._server(str(name), raw[name], (*path, str(name)))
+            if server is not None:
+                servers[server.name] = server
+        return MappingProxyType(servers)
+
+    def _server(self, name: str, raw: object, path: Path) -> ServerConfig | None:
+        if not isinstance(raw, Mapping):
+            self._note(f"must be a table, not {kind(raw)}", path)
+            return None
+        given = {"name": name}
+        if ("command" in raw) != ("url" in raw):
+            if "command" in raw:
+                return self._table(StdioServerConfig, raw, path, given=given)
+            return self._table(HttpServerConfig, raw, path, given=given)
+        count = "both" if "url" in raw else "neither"
+        self._note(f"needs command (a server to start) or url (a server to call), and has {count}", path)
+        known = (keys_of(StdioServerConfig) | keys_of(HttpServerConfig)).keys() - {"name"}
+        self._check_keys(raw, known, path, None)
+        return None
+
+    def _check_between_tables(self, config: EdgeConfig) -> None:
+        """Rules that need more than one table to be seen."""
+        gateway = config.gateway
+        for name in config.servers:
+            start = (name + gateway.separator).find(gateway.separator)
+            if gateway.prefix != "never" and start != len(name):
+                text = f"the name must not hold or run into gateway.separator ({gateway.separator})"
+                self._note(text, ("servers", name))
+        is_shared = config.admin.listen in gateway.listen and not config.admin.listen.endswith(":0")
+        if config.admin.enabled and is_shared:
+            self._note("is the address of the gateway, too", ("admin", "listen"))
