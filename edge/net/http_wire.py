@@ -1,0 +1,135 @@
+"""The bytes of one HTTP connection, and what all connections of one listener share.
+
+A `Wire` never raises for a client that vanished: reading gives b"", writing sets `gone`. A client that stops
+reading is cut off after `write_timeout_s` without progress, so it holds no more than the socket's buffers and
+one pending write.
+"""
+
+from dataclasses import dataclass
+
+import trio
+
+from edge.metrics import Metrics
+from edge.net.socket_stream import RECEIVE_BYTES, SocketStream
+from edge.scopes import goodbye
+
+PIECE_BYTES = 65536  # of a write that has to wait: each piece is progress that earns a new time limit
+LINGER_BYTES = 16 * 1024 * 1024
+LINGER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """What one client may take of us."""
+
+    max_body_bytes: int
+    max_head_bytes: int = 32768
+    head_timeout_s: float = 20.0  # from the first byte to the end of the head; for a TLS handshake as well
+    body_timeout_s: float = 60.0  # for the whole body
+    idle_timeout_s: float = 75.0  # between requests
+    write_timeout_s: float = 30.0  # without the client taking anything
+
+
+class Connections:
+    """The open connections of one listener: `drain` tells those that wait from those that work."""
+
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self.metrics = metrics or Metrics()
+        self.draining = False
+        self.open = 0
+        self.requests = 0
+        self.tls_failures = 0
+        self.idle: dict[trio.CancelScope, None] = {}  # no request begun; longest idle first
+        self.streams: set[trio.CancelScope] = set()  # calls of `Reply.wait_gone`
+
+    def drain(self) -> None:
+        """Idle connections close now, event streams end, others finish their request and then close."""
+        self.draining = True
+        for scope in (*self.idle, *self.streams):
+            scope.cancel()
+
+    def evict_idle(self) -> bool:
+        """Close the connection that has been idle for longest; False if none is."""
+        for scope in self.idle:
+            del self.idle[scope]
+            scope.cancel()
+            return True
+        return False
+
+
+class Wire:
+    """One connection's stream, owned by its `serve_connection`. `rest`: bytes received and not used yet."""
+
+    __slots__ = ("_connections", "_limit_s", "_socket", "gone", "rest", "stream")
+
+    def __init__(self, stream: trio.abc.Stream, write_timeout_s: float, connections: Connections) -> None:
+        self.stream = stream
+        self.rest = b""
+        self.gone = False  # nothing more can be written
+        self._socket = stream if isinstance(stream, SocketStream) else None
+        self._limit_s = write_timeout_s
+        self._connections = connections
+
+    async def receive(self) -> bytes:
+        """The next bytes; b"" at the end, however it came."""
+        try:
+            return bytes(await self.stream.receive_some(RECEIVE_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+
+    async def send(self, data: bytes) -> None:
+        """All of `data`, or `gone`. No checkpoint if the kernel takes it at once."""
+        if self.gone:
+            return
+        sent = 0
+        if self._socket is not None:
+            try:
+                sent = self._socket.try_send(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self.gone = True
+                return
+        if sent < len(data):
+            await self._send_slowly(memoryview(data)[sent:])
+
+    async def _send_slowly(self, view: memoryview) -> None:
+        is_sent = False
+        with trio.CancelScope() as scope:
+            try:
+                for start in range(0, len(view), PIECE_BYTES):
+                    scope.deadline = trio.current_time() + self._limit_s
+                    await self.stream.send_all(view[start : start + PIECE_BYTES])
+                is_sent = True
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            finally:
+                if not is_sent:  # cancelled half-way: what would follow could not be understood
+                    self.gone = True
+        if scope.cancelled_caught:
+            self._connections.metrics.write_timeouts += 1
+            await self.abort()
+
+    async def abort(self) -> None:
+        """Cut the connection; the client sees a reset where the transport has one. Never waits."""
+        self.gone = True
+        transport = self.stream.transport_stream if isinstance(self.stream, trio.SSLStream) else self.stream
+        if isinstance(transport, SocketStream):
+            transport.abort()
+        await trio.aclose_forcefully(self.stream)
+
+    async def linger(self, seconds: float = LINGER_S) -> None:
+        """Say that we are done, and discard what the client still sends (bounded): closing with bytes unread
+        would reset the connection, and the client might never see our answer."""
+        with trio.move_on_after(seconds):
+            if isinstance(self.stream, trio.abc.HalfCloseableStream):  # TLS is not
+                try:
+                    await self.stream.send_eof()
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return
+            discarded = 0
+            while discarded < LINGER_BYTES and (data := await self.receive()):
+                discarded += len(data)
+
+    async def close(self) -> None:
+        """Close in an orderly way: TLS says goodbye, which may take a moment."""
+        with goodbye(1.0):
+            await self.stream.aclose()

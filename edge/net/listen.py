@@ -1,0 +1,165 @@
+"""Listening sockets: TCP over IPv4, IPv6 and host names, and Unix sockets.
+
+A Unix socket has mode 0600, replaces a file left behind by a process that is gone, never one that somebody
+listens on, and takes its file away at the end.
+"""
+
+import errno
+import os
+import socket
+import stat
+from contextlib import ExitStack
+from pathlib import Path
+
+import trio
+
+from edge.config.address import Address, parse_address
+from edge.errors import ConfigError, EdgeError, Problem
+from edge.net.socket_stream import SocketStream
+
+BACKLOG = 1024
+ADVICE = {
+    errno.EADDRINUSE: "the address is in use; stop the program that has it (ss -ltnp names it) "
+    "or take another port",
+    errno.EADDRNOTAVAIL: "this machine does not have that address",
+    errno.EACCES: "not permitted; ports below 1024 need CAP_NET_BIND_SERVICE, "
+    "a Unix socket a directory we may write to",
+    errno.ENOENT: "the directory of the Unix socket does not exist",
+}
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+class ListeningSocket:
+    """One socket that accepts connections. `address` is what clients connect to, with the real port."""
+
+    def __init__(self, sock: socket.socket, address: str, unix_path: str = "") -> None:
+        sock.setblocking(False)
+        self.address = address
+        self._sock = sock
+        self._unix_path = unix_path
+        self._file = os.stat(unix_path) if unix_path else None
+
+    async def accept(self) -> tuple[SocketStream, str]:
+        """The next connection and its peer's address as text. OSError (no file descriptor left) rises."""
+        while True:
+            if self._sock.fileno() < 0:
+                raise trio.ClosedResourceError("this listening socket is closed")
+            await trio.lowlevel.wait_readable(self._sock)
+            try:
+                sock, peer = self._sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                continue  # the client has left already
+            return SocketStream(sock), "unix" if self._unix_path else shown(*peer[:2])
+
+    def close(self) -> None:
+        """Stop listening; a Unix socket's file goes too, unless it is somebody else's by now."""
+        if self._sock.fileno() < 0:
+            return
+        trio.lowlevel.notify_closing(self._sock)
+        self._sock.close()
+        if self._file is not None:
+            try:
+                if os.path.samestat(self._file, os.lstat(self._unix_path)):
+                    os.unlink(self._unix_path)
+            except FileNotFoundError:
+                pass  # somebody tidied up before us
+
+
+def parse_listen(text: str) -> Address:
+    """`host:port`, `[::1]:port` or `unix:/path`. Raises: ConfigError."""
+    try:
+        return parse_address(text)
+    except ValueError as exc:
+        raise ConfigError([Problem("", f"cannot listen on {text}: {exc}")]) from exc
+
+
+async def open_listeners(text: str) -> list[ListeningSocket]:
+    """Listen on an address; a host name may stand for several. All of them, or none.
+
+    Raises: ConfigError if it is no address; EdgeError if it cannot be listened on, with what to do.
+    """
+    address = parse_listen(text)
+    try:
+        return [open_unix(address.unix_path)] if address.unix_path else await open_tcp(address)
+    except socket.gaierror as exc:
+        raise EdgeError(
+            f"cannot listen on {text}: the host name cannot be resolved ({exc.strerror})"
+        ) from exc
+    except OSError as exc:
+        raise EdgeError(f"cannot listen on {text}: {ADVICE.get(exc.errno or 0, exc.strerror)}") from exc
+
+
+async def open_tcp(address: Address) -> list[ListeningSocket]:
+    found = await trio.socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    port = address.port
+    listeners: list[ListeningSocket] = []
+    missing: OSError | None = None
+    with ExitStack() as on_failure:
+        for family, place in dict.fromkeys((family, place) for family, _, _, _, place in found):
+            try:
+                listener = bind_tcp(family, (place[0], port, *place[2:]))
+            except OSError as exc:
+                if exc.errno not in NOT_HERE:
+                    raise
+                missing = exc  # localhost often stands for ::1 too, on machines without IPv6
+                continue
+            on_failure.callback(listener.close)
+            listeners.append(listener)
+            port = int(listener.address.rpartition(":")[2])  # of port 0: the same one for all
+        if missing is not None and not listeners:
+            raise missing
+        on_failure.pop_all()
+    return listeners
+
+
+def bind_tcp(family: int, place: tuple[str | int, ...]) -> ListeningSocket:
+    with ExitStack() as on_failure:
+        sock = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit these: no answer waits for the next segment, and a dead peer is noticed.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(place)
+        sock.listen(BACKLOG)
+        on_failure.pop_all()
+    return ListeningSocket(sock, shown(*sock.getsockname()[:2]))
+
+
+def open_unix(path: str) -> ListeningSocket:
+    remove_stale(path)
+    with ExitStack() as on_failure:
+        sock = on_failure.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        sock.bind(path)
+        os.chmod(path, 0o600)  # nobody can connect before listen()
+        sock.listen(BACKLOG)
+        on_failure.pop_all()
+    return ListeningSocket(sock, f"unix:{path}", path)
+
+
+def remove_stale(path: str) -> None:
+    """Take away the file of a Unix socket that nobody listens on any more."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise EdgeError(f"cannot listen on unix:{path}: a file that is no socket is there")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+            return
+        except BlockingIOError:
+            pass  # its backlog is full: it lives
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def shown(host: str, port: int) -> str:
+    """An address as it is written in the config."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

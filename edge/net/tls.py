@@ -1,0 +1,87 @@
+"""TLS contexts: ours for clients that come in, and ours for servers we go to. Never below TLS 1.2."""
+
+import ssl
+from functools import lru_cache
+
+from edge.errors import EdgeError
+
+
+def server_context(cert: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
+    """For a listener: PEM files of the certificate chain and its key.
+
+    With `client_ca`, only clients with a certificate signed by one of those are let in.
+    Raises: EdgeError that names the file.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    harden(context)
+    for what, path in (("certificate", cert), ("key", key)):
+        require_readable(what, path)
+    try:
+        context.load_cert_chain(cert, key, password=no_password)
+    except ssl.SSLError as exc:
+        raise EdgeError(f"TLS certificate {cert} with key {key} cannot be used: {why(exc)}") from exc
+    if client_ca:
+        add_ca(context, client_ca, "client CA")
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(ca_file: str | None = None, verify: bool = True) -> ssl.SSLContext:
+    """For a connection to a server: the system's trust store, and the CAs of `ca_file` beside it.
+
+    Raises: EdgeError that names the file.
+    """
+    if verify and not ca_file:
+        return system_context()
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+    harden(context)
+    if ca_file:
+        add_ca(context, ca_file, "CA")
+    if not verify:
+        context.check_hostname = False  # must go first: it insists on verification
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@lru_cache(maxsize=1)
+def system_context() -> ssl.SSLContext:
+    """The system's trust store and nothing else; reading it takes milliseconds, so it is shared."""
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+    harden(context)
+    return context
+
+
+def harden(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+
+
+def add_ca(context: ssl.SSLContext, path: str, what: str) -> None:
+    require_readable(what, path)
+    try:
+        context.load_verify_locations(cafile=path)
+    except ssl.SSLError as exc:
+        raise EdgeError(f"TLS {what} {path} cannot be used: {why(exc)}") from exc
+
+
+def require_readable(what: str, path: str) -> None:
+    """OpenSSL does not say which of its files it could not read."""
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as exc:
+        raise EdgeError(f"TLS {what} {path} cannot be read: {exc.strerror}") from exc
+
+
+def no_password() -> str:
+    """OpenSSL would ask on the terminal."""
+    raise EdgeError("the TLS key is encrypted; a key without a passphrase is needed")
+
+
+def why(exc: ssl.SSLError) -> str:
+    """A reason for an operator: OpenSSL's names are for those who read its source."""
+    if exc.reason == "KEY_VALUES_MISMATCH":
+        return "the key does not belong to the certificate"
+    if not exc.reason or exc.reason in ("NO_START_LINE", "NO_CERTIFICATE_OR_CRL_FOUND"):
+        return "not in PEM form"
+    return exc.reason.lower().replace("_", " ")

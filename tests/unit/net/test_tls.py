@@ -1,0 +1,90 @@
+"""TLS contexts: what they insist on, and what they say about files they cannot use."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from edge.errors import EdgeError
+from edge.net.tls import client_context, server_context
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ca.pem, cert.pem and key.pem, which belong together, and other.key.pem, which does not."""
+    folder = tmp_path_factory.mktemp("tls")
+    ca = trustme.CA()
+    cert, other = ca.issue_cert("localhost"), ca.issue_cert("localhost")
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    cert.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    cert.private_key_pem.write_to_path(folder / "key.pem")
+    other.private_key_pem.write_to_path(folder / "other.key.pem")
+    (folder / "text.pem").write_text("not a certificate")
+    return folder
+
+
+def test_a_server_speaks_tls_1_2_and_up_and_asks_for_no_certificate(files: Path) -> None:
+    context = server_context(str(files / "cert.pem"), str(files / "key.pem"))
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode == ssl.CERT_NONE
+
+
+def test_a_server_with_a_client_ca_insists_on_a_certificate(files: Path) -> None:
+    context = server_context(str(files / "cert.pem"), str(files / "key.pem"), str(files / "ca.pem"))
+    assert context.verify_mode == ssl.CERT_REQUIRED
+
+
+def test_a_client_trusts_the_system_and_what_was_added(files: Path) -> None:
+    plain, added = client_context(), client_context(str(files / "ca.pem"))
+    assert plain is client_context()
+    assert plain.verify_mode == added.verify_mode == ssl.CERT_REQUIRED
+    assert plain.check_hostname
+    assert added.check_hostname
+    assert added.cert_store_stats()["x509_ca"] == plain.cert_store_stats()["x509_ca"] + 1
+    assert added.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_a_client_may_be_told_not_to_verify() -> None:
+    context = client_context(verify=False)
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_NONE, False)
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "client_ca", "words"),
+    [
+        ("missing.pem", "key.pem", "", ["missing.pem", "No such file"]),
+        ("cert.pem", "missing.pem", "", ["key", "missing.pem", "No such file"]),
+        ("cert.pem", "other.key.pem", "", ["other.key.pem", "does not belong"]),
+        ("text.pem", "key.pem", "", ["text.pem", "PEM"]),
+        ("cert.pem", "key.pem", "missing.pem", ["client CA", "missing.pem", "No such file"]),
+        ("cert.pem", "key.pem", "text.pem", ["client CA", "text.pem", "PEM"]),
+    ],
+)
+def test_an_unusable_file_is_named_with_the_reason(
+    files: Path, cert: str, key: str, client_ca: str, words: list[str]
+) -> None:
+    with pytest.raises(EdgeError) as caught:
+        server_context(str(files / cert), str(files / key), str(files / client_ca) if client_ca else None)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_an_encrypted_key_is_refused_and_not_asked_for(files: Path, tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_pem_private_key((files / "key.pem").read_bytes(), None)
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(EdgeError, match="encrypted"):
+        server_context(str(files / "cert.pem"), str(tmp_path / "key.pem"))
+
+
+def test_an_unusable_ca_of_a_client_is_named(files: Path) -> None:
+    with pytest.raises(EdgeError, match=r"CA .*text\.pem cannot be used: not in PEM form"):
+        client_context(str(files / "text.pem"))
