@@ -1,0 +1,284 @@
+"""A child process in its own session and process group: clean start, fast pipes, and the stop ladder.
+
+The ladder: close its stdin and wait; SIGTERM to the group and wait; SIGKILL; reap. It ends what the child
+left behind too, in its group or orphaned to us (reaper.py). The leader stays unreaped until its group has
+been ended, because until then its pid, and so the group's number, cannot belong to anybody else.
+
+There is no parent-death signal: the kernel ties it to the *thread* that forked, and that is a worker thread
+that ends when it is idle. If we are killed outright, children see the end of their stdin, which is how a
+stdio server is told to exit (MCP 2025-11-25, Lifecycle, Shutdown); systemd ends the rest of the unit.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+
+import trio
+
+from edge.errors import EdgeError
+from edge.net import reaper
+from edge.scopes import goodbye
+
+BASE_ENV = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
+"""All that a child gets of our environment, besides LC_*: ours may hold secrets of the gateway and of others.
+Session sockets (XDG_RUNTIME_DIR, SSH_AUTH_SOCK, DISPLAY) are for the config to pass on by name."""
+
+PIPE_BYTES = (
+    256 * 1024
+)  # a user may have 64 MiB in unprivileged pipes; beyond, each new one gets a page or two
+READ_BYTES = 64 * 1024
+KILL_WAIT_S = 2.0  # how long even SIGKILL may take: a process in the kernel's hands
+POLL_S = 0.02  # how often the ladder looks whether a family has gone
+LAST_WORDS_S = 0.2  # for what is still in the pipe of stderr
+SWEEP_S = 10.0  # how often orphans that died while the server runs are reaped
+
+numbers = count(1)
+
+
+class NotStarted(EdgeError):
+    """The command could not be run; the text names the command and what is wrong with it."""
+
+
+class Pipe:
+    """One end of a pipe, without the checkpoints that the hot path can spare. One task a time uses it."""
+
+    def __init__(self, stream: trio.abc.AsyncResource) -> None:
+        if not isinstance(stream, trio.lowlevel.FdStream):
+            raise AssertionError("a child's pipe is a descriptor")
+        self._stream = stream
+        self._fd = stream.fileno()
+
+    def widen(self) -> None:
+        """Fewer, larger reads and writes. Over the user's quota the kernel's 64 KiB do."""
+        with suppress(OSError):
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+    async def read_some(self) -> bytes:
+        """What there is, at least a byte; empty at the end. Always lets other tasks run."""
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            try:
+                return os.read(self._fd, READ_BYTES)
+            except BlockingIOError:
+                continue
+
+    async def write_all(self, data: bytes) -> None:
+        """Raises trio.BrokenResourceError if the other end is closed. No checkpoint if it fits at once."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._fd)
+            except BrokenPipeError as exc:
+                raise trio.BrokenResourceError("the pipe is closed at its other end") from exc
+
+    def close(self) -> None:
+        """Whoever waits in `read_some` or `write_all` gets trio.ClosedResourceError. Again is harmless."""
+        self._stream.close()
+
+
+class Child:
+    """A running child and its pipes. Made by `running`, which also ends it."""
+
+    def __init__(self, process: trio.Process, marker: str, on_stderr: Callable[[bytes], None]) -> None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise AssertionError("all three are pipes")
+        self._pidfd = os.pidfd_open(process.pid)
+        self.stdin, self.stdout, self._stderr = (
+            Pipe(process.stdin),
+            Pipe(process.stdout),
+            Pipe(process.stderr),
+        )
+        self.stdin.widen()
+        self.stdout.widen()
+        self.pid = process.pid
+        self._process = process
+        self._on_stderr = on_stderr
+        self._family = reaper.Family(process.pid, marker)
+
+    def exit_text(self) -> str | None:
+        """`exited with status 1`, `killed by SIGKILL`; None while it runs. It is not reaped by looking."""
+        try:
+            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return "exited with a status that nobody knows"  # we were started with SIGCHLD ignored
+        if found is None:
+            return None
+        if found.si_code == os.CLD_EXITED:
+            return f"exited with status {found.si_status}"
+        return f"killed by {signal_name(found.si_status)}"
+
+    async def wait(self) -> str:
+        """Its `exit_text`, when it has exited. One task at a time."""
+        while (text := self.exit_text()) is None:
+            await trio.lowlevel.wait_readable(self._pidfd)
+        return text
+
+    async def pump_stderr(self) -> None:
+        """Hand what it writes to stderr to `on_stderr`, to its end. One task at a time."""
+        while chunk := await self._stderr.read_some():
+            self._on_stderr(chunk)
+
+    async def sweep(self) -> None:
+        """Reap, for ever, what the running server has orphaned and what has died since."""
+        while True:
+            await trio.sleep(SWEEP_S)
+            self._family.reap()
+
+    async def end(self, grace_s: float) -> bool:
+        """The ladder. False if something is left that even SIGKILL has not ended in time.
+
+        Bounded, and safe to run under any cancellation: `running` does so in a `goodbye`.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.pump_stderr)
+            nursery.start_soon(self._discard_stdout)  # or it could hang in a write and not see its stdin end
+            self._family.members()  # while the child lives it is plain who descends from it
+            self.stdin.close()
+            with trio.move_on_after(grace_s):
+                await self.wait()
+            gone = await self._end_family(signal.SIGTERM, grace_s) or await self._end_family(
+                signal.SIGKILL, KILL_WAIT_S
+            )
+            nursery.cancel_scope.cancel()
+        with trio.move_on_after(LAST_WORDS_S):
+            await self.pump_stderr()
+        return gone
+
+    def close(self) -> None:
+        """Reap the leader if it is dead, and let go of everything; nothing is awaited."""
+        self._process.poll()
+        reaper.leaders.discard(self.pid)
+        os.close(self._pidfd)
+        for pipe in (self.stdin, self.stdout, self._stderr):
+            pipe.close()
+
+    def kill_now(self) -> None:
+        """SIGKILL to all of it at once, for when there is no time left."""
+        self._signal(signal.SIGKILL)
+
+    async def _end_family(self, number: signal.Signals, wait_s: float) -> bool:
+        """Signal the leader, its group and what escaped from it; True when none lives."""
+        if not self._is_gone():
+            self._signal(number)
+        with trio.move_on_after(wait_s):
+            while not self._is_gone():
+                await trio.sleep(POLL_S)
+                if number == signal.SIGKILL:
+                    self._signal(number)  # those that forked in between
+        return self._is_gone()
+
+    def _is_gone(self) -> bool:
+        return self.exit_text() is not None and self._family.reap() == 0
+
+    def _signal(self, number: signal.Signals) -> None:
+        self._family.members()  # and again: these may become orphans now
+        with suppress(ProcessLookupError, PermissionError):  # nobody left in it, or all are set-uid programs
+            os.killpg(self.pid, number)  # the unreaped leader holds the number: nobody else can have it
+        self._family.send(number)
+
+    async def _discard_stdout(self) -> None:
+        while await self.stdout.read_some():
+            pass
+
+
+@asynccontextmanager
+async def running(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str | None,
+    stop_grace_s: float,
+    on_stderr: Callable[[bytes], None],
+    on_left: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Child]:
+    """Start `command`; leaving the block walks down the ladder, whatever ended it. Raises NotStarted.
+
+    `on_left` is called if something could not be ended. The block takes at most twice `stop_grace_s` and
+    some seconds to leave, also under cancellation.
+    """
+    reaper.adopt_orphans()
+    marker = f"{os.getpid()}.{next(numbers)}"
+    environ = {**environment(os.environ, env), reaper.MARKER: marker}
+    path = find_program(command[0], environ.get("PATH", os.defpath), cwd)
+    try:
+        process = await trio.lowlevel.open_process(
+            command,
+            executable=path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environ,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as exc:
+        raise NotStarted(f"cannot run {path}: {why_not(exc, path)}") from exc
+    reaper.leaders.add(process.pid)  # no checkpoint since it was started
+    try:
+        child = Child(process, marker, on_stderr)
+    except OSError as exc:
+        process.kill()
+        with goodbye(KILL_WAIT_S):
+            await process.wait()
+        reaper.leaders.discard(process.pid)
+        raise NotStarted(f"cannot watch {path}: {exc.strerror}") from exc
+    try:
+        yield child
+    finally:
+        gone = False
+        try:
+            with goodbye(2 * stop_grace_s + KILL_WAIT_S + 1.0):
+                gone = await child.end(stop_grace_s)
+        finally:
+            if not gone:
+                child.kill_now()
+                on_left()
+            child.close()
+
+
+def environment(ours: Mapping[str, str], configured: Mapping[str, str]) -> dict[str, str]:
+    """The child's environment: the base of ours, and over it what the config says."""
+    base = {name: value for name, value in ours.items() if name in BASE_ENV or name.startswith("LC_")}
+    base.setdefault("PATH", os.defpath)
+    return {**base, **configured}
+
+
+def find_program(command: str, search_path: str, cwd: str | None) -> str:
+    """The file that would be run. Raises NotStarted in words that help: what was looked for, and where."""
+    if cwd is not None and not os.path.isdir(cwd):
+        raise NotStarted(f"the working directory {cwd} does not exist or is not a directory")
+    if "/" in command:
+        path = os.path.join(cwd or "", command)
+        if os.path.isdir(path):
+            raise NotStarted(f"the command {command} is a directory")
+        if not os.path.exists(path):
+            raise NotStarted(f"the command {command} does not exist" + (f" (in {cwd})" if cwd else ""))
+        if not os.access(path, os.X_OK):
+            raise NotStarted(f"the command {command} is not executable; try chmod +x")
+        return os.path.abspath(path)
+    found = shutil.which(command, path=search_path)
+    if found is None:
+        raise NotStarted(f"the command {command} was not found, or is not executable, in PATH={search_path}")
+    return os.path.abspath(found)
+
+
+def why_not(exc: OSError, path: str) -> str:
+    if isinstance(exc, FileNotFoundError) and os.path.exists(path):
+        return "the interpreter named in its first line does not exist"
+    if exc.errno == 8:  # ENOEXEC
+        return "it is neither a program for this machine nor a script with a #! line"
+    return exc.strerror or str(exc)
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # a real-time signal

@@ -1,0 +1,162 @@
+"""Who descends from us, read from /proc, and the burial of those that were orphaned and came to us.
+
+A server may leave processes of its own behind. As we are child subreaper (Linux), orphans are re-parented to
+us and not to init, so that they can be found, ended and reaped. Only descendants are ever looked at: the walk
+starts at our own pid. Which server an orphan belongs to is told by its session and process group, by having
+been seen below that server before, or by the marker that every child has in its environment.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+MARKER = "MCP_EDGE_CHILD"  # environment variable of every child: inherited by what it starts
+PR_SET_CHILD_SUBREAPER = 36
+MOST_PROCESSES = 4096  # looked at in one walk
+
+leaders: set[int] = set()
+"""Pids of children that somebody else in this process waits for; never reaped here."""
+
+has_asked_for_orphans = False
+
+
+class Proc(NamedTuple):
+    """A line of /proc/PID/stat. `start` (clock ticks since boot) tells a pid from its next use."""
+
+    pid: int
+    state: str
+    ppid: int
+    pgrp: int
+    session: int
+    start: int
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state not in "ZXx"
+
+
+def adopt_orphans() -> bool:
+    """Make this process a child subreaper, once. False where the system knows no such thing."""
+    global has_asked_for_orphans
+    if has_asked_for_orphans:
+        return True
+    try:
+        import ctypes  # only here: not every start needs it
+
+        done = bool(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    except (ImportError, OSError, AttributeError):
+        return False
+    has_asked_for_orphans = done
+    return done
+
+
+def parse_stat(text: str) -> Proc | None:
+    """The second field, the program's name, is the program's to choose: it may hold blanks and brackets."""
+    pid, _, rest = text.partition(" (")
+    fields = rest.rpartition(") ")[2].split()
+    if len(fields) < 20 or not pid.isdigit():
+        return None
+    return Proc(int(pid), fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def look_up(pid: int) -> Proc | None:
+    try:
+        return parse_stat(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return None
+
+
+def children_of(pid: int) -> Iterator[Proc]:
+    """Living and dead, by any of its threads. Empty if the kernel does not tell."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return
+    for thread in threads:
+        try:
+            pids = Path(f"/proc/{pid}/task/{thread}/children").read_text(encoding="ascii").split()
+        except OSError:
+            continue
+        for child in pids:
+            proc = look_up(int(child))
+            if proc is not None and proc.ppid == pid:
+                yield proc
+
+
+def descendants(pid: int) -> list[Proc]:
+    """All below `pid`, parents before children."""
+    found = list(children_of(pid))
+    for proc in found:  # grows while it is walked
+        if len(found) >= MOST_PROCESSES:
+            break
+        found += children_of(proc.pid)
+    return found
+
+
+def has_marker(pid: int, marker: str) -> bool:
+    try:
+        return f"{MARKER}={marker}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+class Family:
+    """What one server started: itself, the leader of its session and group, and all that came of it."""
+
+    def __init__(self, leader: int, marker: str) -> None:
+        self._leader = leader
+        self._marker = marker
+        self._seen: set[tuple[int, int]] = set()  # pid and start of members, so that orphans are known again
+
+    def members(self) -> list[Proc]:
+        """All that are ours and not yet reaped, without the leader."""
+        found = descendants(self._leader)
+        for proc in children_of(os.getpid()):
+            if proc.pid not in leaders and self._is_ours(proc):
+                found += [proc, *descendants(proc.pid)]
+        self._seen = {(proc.pid, proc.start) for proc in found}
+        return found
+
+    def reap(self) -> int:
+        """Bury dead orphans of this server; how many of the family still live, the leader not counted."""
+        alive = 0
+        for proc in self.members():
+            if proc.is_alive:
+                alive += 1
+            elif proc.ppid == os.getpid():
+                try:
+                    os.waitpid(proc.pid, os.WNOHANG)
+                except ChildProcessError:
+                    continue  # somebody else was quicker
+        return alive
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal every living member below the leader. What died and was replaced meanwhile is left alone."""
+        for proc in self.members():
+            if proc.is_alive:
+                send_to(proc, number)
+
+    def _is_ours(self, proc: Proc) -> bool:
+        return (
+            self._leader in (proc.session, proc.pgrp)
+            or (proc.pid, proc.start) in self._seen
+            or has_marker(proc.pid, self._marker)
+        )
+
+
+def send_to(proc: Proc, number: signal.Signals) -> None:
+    """Signal exactly this process: the pidfd holds on to it, then its start time is compared."""
+    try:
+        fd = os.pidfd_open(proc.pid)
+    except OSError:
+        return  # it has gone
+    try:
+        now = look_up(proc.pid)
+        if now is not None and now.start == proc.start:
+            signal.pidfd_send_signal(fd, number)
+    except OSError:
+        return  # gone meanwhile, or another user's (a set-uid program): not ours to end
+    finally:
+        os.close(fd)

@@ -1,0 +1,101 @@
+"""Reads one server's lists, all pages, within bounds, and keeps what was read last.
+
+Source: MCP 2025-11-25, Pagination. The bounds are against a server whose cursors never end.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+from edge.errors import RemoteProtocolError, RpcError, TimedOut
+from edge.proto.jsonrpc import METHOD_NOT_FOUND
+from edge.proto.jsontext import Raw
+from edge.proto.listing import KINDS, Item, Kind, ServerCatalog, read_page
+from edge.proto.mcp import InitializeResult
+
+PAGE_CAP = 100
+ITEM_CAP = 10_000
+PROBLEMS_KEPT = 100
+
+Ask = Callable[[str, str | None], Awaitable[Raw]]
+"""Method and params to result; raises EdgeError."""
+
+
+class CatalogLoader:
+    """Lists by kind, and the catalogue made of them."""
+
+    def __init__(self, server: str, init: InitializeResult, log: logging.Logger) -> None:
+        self._server = server
+        self._init = init
+        self._log = log
+        self._items: dict[Kind, tuple[Item, ...]] = {}
+        self._problems: dict[Kind, tuple[str, ...]] = {}
+
+    def renewed(self, init: InitializeResult) -> None:
+        """A new session: its capabilities count from now on."""
+        self._init = init
+
+    def catalog(self) -> ServerCatalog:
+        return ServerCatalog(
+            server=self._server,
+            capabilities=self._init.capabilities,
+            server_info=self._init.server_info,
+            instructions=self._init.instructions,
+            tools=self._items.get(Kind.TOOLS, ()),
+            prompts=self._items.get(Kind.PROMPTS, ()),
+            resources=self._items.get(Kind.RESOURCES, ()),
+            templates=self._items.get(Kind.TEMPLATES, ()),
+            dropped=tuple(problem for kind in KINDS for problem in self._problems.get(kind, ())),
+        )
+
+    async def load(self, kinds: Iterable[Kind], ask: Ask) -> bool:
+        """Read these lists again. A list that fails keeps what it had and makes the answer False.
+
+        Raises what says that the server is not there: Gone, Unavailable, SessionLost.
+        """
+        is_good = True
+        for kind in kinds:
+            if not isinstance(self._init.capabilities.get(kind.capability), dict):
+                self._items.pop(kind, None)
+                self._problems.pop(kind, None)
+                continue
+            try:
+                await self._load_one(kind, ask)
+            except (RpcError, TimedOut, RemoteProtocolError) as exc:
+                if kind is Kind.TEMPLATES and isinstance(exc, RpcError) and exc.code == METHOD_NOT_FOUND:
+                    continue  # no word in the capabilities tells templates from resources
+                is_good = False
+                extra = {"server": self._server, "list": kind.value, "reason": str(exc)}
+                self._log.warning("list could not be read", extra=extra)
+        return is_good
+
+    async def _load_one(self, kind: Kind, ask: Ask) -> None:
+        items: dict[str, Item] = {}  # by key: the first of equal ones stays
+        problems: list[str] = []
+        cursors: set[str] = set()
+        cursor: str | None = None
+        for _ in range(PAGE_CAP):
+            params = None if cursor is None else f'{{"cursor":{cursor}}}'
+            page = read_page(kind, await ask(kind.list_method, params))
+            problems += page.problems
+            for item in page.items:
+                if items.setdefault(item.key, item) is not item:
+                    problems.append(f"{kind.noun} {item.key[:80]!r}: listed twice; the first one counts")
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+            if len(items) >= ITEM_CAP:
+                problems.append(f"{kind.list_method}: more than {ITEM_CAP} items; the rest is left out")
+                break
+            if cursor in cursors:
+                problems.append(f"{kind.list_method}: a cursor came again; taken as the end of the list")
+                break
+            cursors.add(cursor)
+        else:
+            problems.append(f"{kind.list_method}: more than {PAGE_CAP} pages; the rest is left out")
+        found, kept = tuple(items.values())[:ITEM_CAP], tuple(problems[:PROBLEMS_KEPT])
+        if kept != self._problems.get(kind, ()):
+            for problem in kept:
+                self._log.warning(
+                    "part of a list left out", extra={"server": self._server, "reason": problem}
+                )
+        self._items[kind], self._problems[kind] = found, kept

@@ -1,0 +1,66 @@
+"""One live conversation with an MCP server, whatever carries it: the protocol between upstream and transport.
+
+`Upstream` (parts/upstream.py) keeps a server up through a `Connect`; stdio, Streamable HTTP and HTTP+SSE
+each give one. A channel knows ids, framing and sessions; it does not know what a method means, except that
+`initialize` is never cancelled and that log messages may belong to the one call in flight.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from edge.errors import UpstreamError
+from edge.proto.jsonrpc import Notification, Request
+from edge.proto.jsontext import Raw
+
+Notify = Callable[[Notification], Awaitable[None]]
+"""Takes what the server tells about one request, in the caller's own task: a slow client holds up that call
+and no other. Never raises for a client that has gone."""
+
+
+class Inbound(Protocol):
+    """Where a channel hands what belongs to no single request. Synchronous; must not block."""
+
+    def told(self, notification: Notification) -> None:
+        """A notification for nobody in particular: a list changed, a resource was updated, a log message."""
+
+    def asked(self, request: Request) -> str:
+        """The result's JSON text for a request of the server; raises RpcError to refuse it."""
+        raise NotImplementedError
+
+
+class Channel(Protocol):
+    """One end of a conversation that is up. Any number of tasks may call it at once."""
+
+    async def request(
+        self, method: str, params: str | None, *, notify: Notify | None = None, progress: bool = False
+    ) -> Raw:
+        """The result, as received and parsed.
+
+        `progress` asks the server for progress under a token of ours; `notify` then gets
+        notifications/progress with that token still in it. Cancelling the caller sends
+        notifications/cancelled, never for initialize.
+        Raises: RpcError (the server's error, kept), Gone (lost in flight), Unavailable (certainly not
+        written), SessionLost.
+        """
+        raise NotImplementedError
+
+    async def notify(self, method: str, params: str | None) -> None:
+        """Send a notification; raises Unavailable, Gone or SessionLost."""
+
+    def negotiated(self, version: str) -> None:
+        """After initialize: the version in force, which HTTP names in every further request."""
+
+
+Connect = Callable[[Inbound], AbstractAsyncContextManager[Channel]]
+"""Entering starts the process or the streams, whose tasks live in the context's own nursery; leaving ends
+them in order. If the conversation dies by itself, the body is cancelled and UpstreamError raised from the
+context, possibly in an exception group."""
+
+
+class Ended(UpstreamError):
+    """It is over, or could not begin: `reason` is fit for clients, `detail` is for log and health."""
+
+    def __init__(self, server: str, reason: str, detail: str = "") -> None:
+        super().__init__(server, f"{reason}: {detail}" if detail else reason)
+        self.reason = reason

@@ -1,0 +1,232 @@
+"""A channel over a duplex pipe of messages: stdio lines, or HTTP+SSE (posts go out, one stream comes in).
+
+Three parties share it. Callers await `request` in their own tasks; the transport's reader hands every message
+to `receive`, which only wakes callers; the transport's writer takes what is due from the `Outbox`. Nothing
+here starts a task. When the pipe is gone the transport says so once with `lost`.
+"""
+
+import logging
+from collections import deque
+
+import trio
+
+from edge.errors import BadMessage, Gone, RpcError, Unavailable
+from edge.metrics import ServerMetrics
+from edge.parts.channel import Inbound, Notify
+from edge.proto.jsonrpc import (
+    INTERNAL_ERROR,
+    ErrorObject,
+    Message,
+    Notification,
+    Request,
+    Response,
+    encode_error,
+    encode_notification,
+    encode_result,
+)
+from edge.proto.jsontext import Raw, one_line
+from edge.proto.peer import Answered, Asked, Peer, Stray, Told, TooManyOpen
+
+log = logging.getLogger("edge.upstream")
+
+MAX_NOTES = 256  # notifications kept for one caller that is slow to take them
+
+
+class Outbox:
+    """Messages on their way to the writer, oldest first, bounded in bytes.
+
+    `put` never waits: what has to go out on the way out (a cancellation) can. Those who can wait do so in
+    `wait_room` before they put. `take` gives the writer, of which there is one, all there is.
+    """
+
+    def __init__(self, limit_bytes: int = 4 * 1024 * 1024) -> None:
+        self._limit_bytes = limit_bytes
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._due = trio.Event()
+        self._room = trio.Event()
+        self._closed = False
+        self.put_count = 0
+        self.taken_count = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._bytes >= self._limit_bytes
+
+    @property
+    def is_stuck(self) -> bool:
+        """Far over the limit: even what never waits has been piling up, so the peer does not read."""
+        return self._bytes >= 2 * self._limit_bytes
+
+    def put(self, line: bytes) -> int:
+        """Queue one message; its number, to be compared with `taken_count`."""
+        self._lines.append(line)
+        self._bytes += len(line)
+        self.put_count += 1
+        if len(self._lines) == 1:
+            self._due.set()
+        return self.put_count
+
+    async def wait_room(self) -> None:
+        """Wait until it is not full, or closed."""
+        while self.is_full and not self._closed:
+            await self._room.wait()
+
+    async def take(self) -> list[bytes]:
+        """All messages that are due; waits for at least one."""
+        if not self._lines:
+            self._due = trio.Event()
+            await self._due.wait()
+        lines, self._lines = self._lines, []  # no checkpoint from here on
+        if self.is_full:
+            self._room.set()
+            self._room = trio.Event()
+        self._bytes = 0
+        self.taken_count += len(lines)
+        return lines
+
+    def close(self) -> None:
+        """Nobody will take anything any more: wakes those who wait for room."""
+        self._closed = True
+        self._room.set()
+
+
+class OpenCall:
+    """One request in flight: what arrived for it and is not yet taken by its caller."""
+
+    __slots__ = ("error", "notes", "notify", "number", "response", "wake")
+
+    def __init__(self, notify: Notify | None) -> None:
+        self.notify = notify
+        self.number = 0
+        self.notes: deque[Notification] = deque()
+        self.response: Response | None = None
+        self.error: Gone | Unavailable | None = None
+        self.wake = trio.Event()
+
+
+class PeerChannel:
+    """Implements `Channel`; `receive` and `lost` are for the transport that carries it."""
+
+    def __init__(self, server: str, outbox: Outbox, inbound: Inbound, metrics: ServerMetrics) -> None:
+        self._server = server
+        self._outbox = outbox
+        self._inbound = inbound
+        self._metrics = metrics
+        self._peer: Peer[OpenCall] = Peer()
+        self._listening: set[OpenCall] = set()  # open calls that take notes
+        self._lost: str | None = None
+        self._has_dropped_answers = False
+
+    async def request(
+        self, method: str, params: str | None, *, notify: Notify | None = None, progress: bool = False
+    ) -> Raw:
+        if self._lost is not None or self._outbox.is_full:
+            await self._wait_room()
+        call = OpenCall(notify)  # no checkpoint until it waits for the answer
+        try:
+            request_id, text = self._peer.open(call, method, params, progress=progress and notify is not None)
+        except TooManyOpen as exc:
+            raise Unavailable(self._server, "too many requests are open") from exc
+        call.number = self._outbox.put(one_line(text).encode())
+        if notify is not None:
+            self._listening.add(call)
+        try:
+            await self._wait_answer(call)
+        finally:
+            if notify is not None:
+                self._listening.discard(call)
+            if call.response is None and call.error is None:
+                farewell = self._peer.cancel(request_id, "the caller gave up")
+                if farewell is not None:
+                    self._outbox.put(farewell.encode())
+        if call.error is not None:
+            raise call.error
+        response = call.response
+        if response is None:
+            raise AssertionError("woken without an answer")
+        if response.error is not None:
+            raise RpcError(response.error.code, response.error.message, response.error.data)
+        if response.result is None:
+            raise AssertionError("an answer has a result or an error")
+        return response.result
+
+    async def notify(self, method: str, params: str | None) -> None:
+        if self._lost is not None or self._outbox.is_full:
+            await self._wait_room()
+        self._outbox.put(one_line(encode_notification(method, params)).encode())
+
+    def negotiated(self, version: str) -> None:
+        """A pipe has no header to put the version in."""
+
+    def receive(self, message: Message) -> None:
+        """Take one message from the server. Synchronous: it wakes callers, and never waits for one."""
+        match self._peer.receive(message):
+            case Answered(owner, response):
+                owner.response = response
+                owner.wake.set()
+            case Told(notification, owner):
+                self._told(notification, owner)
+            case Asked(request):
+                self._answer(request)
+            case Stray(text, is_late):
+                if not is_late:
+                    log.debug("stray message", extra={"server": self._server, "reason": text})
+
+    def garbled(self, exc: BadMessage) -> None:
+        """A message that is none. If it carries the id of an open call, it is that call's answer: nothing else
+        will come for it."""
+        if exc.id is not None:
+            error = ErrorObject(INTERNAL_ERROR, f"the server's answer is not valid: {exc}", None)
+            self.receive(Response(exc.id, None, error))
+
+    def lost(self, reason: str) -> None:
+        """The pipe is gone: every open call ends now, further ones are refused."""
+        if self._lost is not None:
+            return
+        self._lost = reason
+        for call in self._peer.abandon():
+            if call.number > self._outbox.taken_count:
+                call.error = Unavailable(self._server, reason)
+            else:
+                call.error = Gone(self._server, reason)
+            call.wake.set()
+        self._outbox.close()
+
+    async def _wait_room(self) -> None:
+        await self._outbox.wait_room()
+        if self._lost is not None:
+            raise Unavailable(self._server, self._lost)
+
+    async def _wait_answer(self, call: OpenCall) -> None:
+        while True:
+            await call.wake.wait()
+            while call.notes and call.notify is not None:
+                await call.notify(call.notes.popleft())
+            if call.response is not None or call.error is not None:
+                return
+            call.wake = trio.Event()  # no checkpoint since the notes were seen to be empty
+
+    def _told(self, notification: Notification, owner: OpenCall | None) -> None:
+        if owner is None and notification.method == "notifications/message" and len(self._listening) == 1:
+            (owner,) = self._listening
+        if owner is None or owner.notify is None:
+            self._inbound.told(notification)
+            return
+        if len(owner.notes) == MAX_NOTES:
+            owner.notes.popleft()  # the oldest: newer progress says all that it said
+            self._metrics.notes_dropped += 1
+        owner.notes.append(notification)
+        owner.wake.set()
+
+    def _answer(self, request: Request) -> None:
+        if self._outbox.is_stuck:
+            if not self._has_dropped_answers:
+                self._has_dropped_answers = True
+                log.warning("server asks but does not read the answers", extra={"server": self._server})
+            return
+        try:
+            text = encode_result(request.id, self._inbound.asked(request))
+        except RpcError as exc:
+            text = encode_error(request.id, exc.code, exc.message, exc.data)
+        self._outbox.put(one_line(text).encode())

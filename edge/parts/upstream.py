@@ -1,0 +1,334 @@
+"""Keeps one MCP server up and answers calls with it, whatever carries the conversation.
+
+`run` connects, initializes, reads the lists, and starts again with backoff when the conversation ends. Calls
+do not wait for that: while the server is down they fail at once, with the reason. A call that was written is
+never written again, except by `Conversation.ask` for methods that change nothing. A call's time limit counts
+from the moment it is made, waiting for a free place included; progress does not extend it.
+"""
+
+import logging
+from typing import Protocol
+
+import trio
+
+from edge.backoff import Backoff
+from edge.config.model import ServerConfig, StdioServerConfig
+from edge.errors import EdgeError, RpcError, TimedOut, Unavailable, UpstreamError, leaves
+from edge.health import Status
+from edge.metrics import ServerMetrics
+from edge.parts.channel import Connect, Ended, Notify
+from edge.parts.conversation import Conversation
+from edge.parts.desired import MAX_URIS, Desired, can_subscribe, level_params, uri_params
+from edge.proto.jsonrpc import METHOD_NOT_FOUND, Notification, Request
+from edge.proto.jsontext import Raw
+from edge.proto.listing import Kind, ServerCatalog
+
+WAITING_PER_PLACE = 4  # calls that may wait for a free place, for each place there is
+CONTROL_TIMEOUT_S = 30.0  # for subscribe, unsubscribe and setLevel
+
+LIST_CHANGED = {
+    "notifications/tools/list_changed": (Kind.TOOLS,),
+    "notifications/prompts/list_changed": (Kind.PROMPTS,),
+    "notifications/resources/list_changed": (Kind.RESOURCES, Kind.TEMPLATES),
+}
+
+
+class UpstreamEvents(Protocol):
+    """Who wants to know. Synchronous and quick."""
+
+    def catalog_changed(self, upstream: "Upstream") -> None: ...
+
+    def resource_updated(self, upstream: "Upstream", params: Raw) -> None: ...
+
+    def logged(self, upstream: "Upstream", params: Raw) -> None: ...
+
+
+class Upstream:
+    """A part. `catalog` is what the server offers now: nothing while it is down."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        connect: Connect,
+        *,
+        events: UpstreamEvents,
+        status: Status,
+        metrics: ServerMetrics,
+        backoff: Backoff,
+        log: logging.Logger,
+    ) -> None:
+        self.name = config.name
+        self.config = config
+        self.metrics = metrics
+        self.status = status
+        self.catalog = ServerCatalog(server=config.name)
+        self._connect = connect
+        self._events = events
+        self._backoff = backoff
+        self._log = log
+        self._desired = Desired(config.name, log)
+        retry = config.restart if isinstance(config, StdioServerConfig) else config.reconnect
+        self._max_attempts = retry.max_attempts
+        self._places = trio.Semaphore(config.limits.concurrency)
+        self._conversation: Conversation | None = None  # from connected to ended
+        self._live: Conversation | None = None  # the same, while it is ready for calls
+        self._down = "not started yet"
+        self._retry_at: float | None = None
+        self._has_failed = False
+        self._is_stopping = False
+        self._is_idle = trio.Event()
+        self._is_up = trio.Event()
+        self._is_settled = trio.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        return self._live is not None
+
+    # -- its life
+
+    async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED) -> None:
+        self._is_stopping = False
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_up)
+                with trio.CancelScope() as intake:
+                    task_status.started(intake)
+                    await trio.sleep_forever()
+                self._is_stopping = True
+                self._is_idle = trio.Event()
+                if self.metrics.inflight + self.metrics.queue_waiting:
+                    await self._is_idle.wait()  # draining; bounded by the slot
+                nursery.cancel_scope.cancel()
+        finally:
+            self.status.stopped()
+
+    async def _keep_up(self) -> None:
+        while True:
+            cause: EdgeError | None = None
+            try:
+                await self._serve_once()
+            except* EdgeError as group:
+                cause = _cause(group)
+            if cause is not None:
+                await self._wait_to_retry(cause)
+
+    async def _serve_once(self) -> None:
+        """One conversation, from start to end; it only returns by an error or by cancellation."""
+        self._down, self._retry_at = "starting", None
+        self.status.starting()
+        began = trio.current_time()
+        async with self._connect(self) as channel:
+            self._conversation = Conversation(self.config, channel, self._desired, self.metrics, self._log)
+            try:
+                await self._conversation.begin()
+                self._go_up(self._conversation, began)
+                await self._conversation.keep(self._publish)
+            finally:
+                self._go_down()  # before the channel is closed, which may take its time
+
+    def _go_up(self, conversation: Conversation, began: float) -> None:
+        now = trio.current_time()
+        self._backoff.started(now)
+        metrics = self.metrics
+        if metrics.in_backoff is not None:
+            metrics.reconnect_attempt("success")
+            metrics.restarts += 1
+            self.status.restarts += 1
+        metrics.connected = True
+        metrics.last_success = now
+        self._live = conversation
+        self.status.ready()
+        init = conversation.init
+        took_s = round(now - began, 3)
+        self._log.info("server ready", extra={"server": self.name, "version": init.version, "took_s": took_s})
+        self._publish()
+        self._is_up.set()
+        self._is_settled.set()
+
+    def _go_down(self) -> None:
+        was_up, self._live, self._conversation = self._live is not None, None, None
+        self.metrics.connected = False
+        self.metrics.tools_count = 0
+        self.catalog = ServerCatalog(server=self.name)
+        if was_up:
+            self._is_up = trio.Event()
+            self._down = "its last conversation has just ended"
+            self.status.starting(self._down)
+            self._events.catalog_changed(self)
+
+    async def _wait_to_retry(self, cause: EdgeError) -> None:
+        """Say what happened, and wait for the next attempt; for ever if there is none."""
+        metrics = self.metrics
+        now = trio.current_time()
+        delay = self._backoff.next(now)
+        metrics.reconnects += 1
+        metrics.reconnect_attempt("error")
+        metrics.in_backoff = True
+        text = cause.text if isinstance(cause, UpstreamError) else str(cause)
+        self._down = cause.reason if isinstance(cause, Ended) else text
+        if self._max_attempts and self._backoff.attempts >= self._max_attempts:
+            self._has_failed = True
+            self.status.failed(f"given up after {self._backoff.attempts} attempts: {text}")
+            self._log.error("server given up", extra={"server": self.name, "reason": text})
+            self._is_up.set()
+            self._is_settled.set()
+            await trio.sleep_forever()
+        self._retry_at = now + delay
+        metrics.backoff_s = delay
+        self.status.degraded(text)
+        self._log.warning(
+            "server down", extra={"server": self.name, "reason": text, "retry_s": round(delay, 3)}
+        )
+        self._is_settled.set()
+        await trio.sleep(delay)
+        metrics.in_backoff = False
+        metrics.backoff_s = 0.0
+        metrics.backoff_total += delay
+
+    def _publish(self) -> None:
+        if self._live is None:
+            return
+        catalog = self._live.loader.catalog()
+        self.metrics.tools_count = len(catalog.tools)
+        self.metrics.dropped_items = len(catalog.dropped)
+        self.status.succeeded()
+        if catalog != self.catalog:
+            self.catalog = catalog
+            self._events.catalog_changed(self)
+
+    # -- calls
+
+    async def wait_ready(self) -> None:
+        """Return once calls are possible; Unavailable if it has been given up."""
+        while self._live is None:
+            if self._has_failed:
+                raise self._unavailable()
+            await self._is_up.wait()
+
+    async def wait_settled(self) -> None:
+        """Return once it has been up, or has failed, for the first time."""
+        await self._is_settled.wait()
+
+    async def request(
+        self,
+        method: str,
+        params: str | None,
+        *,
+        notify: Notify | None = None,
+        progress: bool = False,
+        timeout_s: float,
+    ) -> Raw:
+        """The server's answer. `timeout_s` 0: the caller has a limit of its own.
+
+        Raises: RpcError, Unavailable (down, or too many wait), TimedOut, Gone, SessionLost.
+        """
+        if timeout_s:
+            with trio.move_on_after(timeout_s):
+                return await self._request(method, params, notify, progress)
+            raise TimedOut(self.name, timeout_s)
+        return await self._request(method, params, notify, progress)
+
+    async def subscribe(self, uri: str) -> None:
+        """Have the server tell when the resource changes, also after a restart. Raises as `request`."""
+        if self._live is None:
+            raise self._unavailable()
+        if not can_subscribe(self._live.init.capabilities):
+            raise RpcError(METHOD_NOT_FOUND, "the server does not support resource subscriptions")
+        if uri in self._desired.uris:
+            return
+        if len(self._desired.uris) >= MAX_URIS:
+            raise Unavailable(self.name, "too many subscriptions")
+        await self.request("resources/subscribe", uri_params(uri), timeout_s=CONTROL_TIMEOUT_S)
+        self._desired.uris[uri] = None
+
+    async def unsubscribe(self, uri: str) -> None:
+        """Forget it; a server that is down needs not be told."""
+        if uri not in self._desired.uris:
+            return
+        del self._desired.uris[uri]
+        if self._live is not None:
+            await self.request("resources/unsubscribe", uri_params(uri), timeout_s=CONTROL_TIMEOUT_S)
+
+    async def set_level(self, level: str) -> None:
+        """Have the server log from `level` on, also after a restart, if it logs at all."""
+        self._desired.level = level
+        live = self._live
+        if live is None or live.level == level or "logging" not in live.init.capabilities:
+            return
+        live.level = level
+        await self.request("logging/setLevel", level_params(level), timeout_s=CONTROL_TIMEOUT_S)
+
+    async def _request(self, method: str, params: str | None, notify: Notify | None, progress: bool) -> Raw:
+        if self._live is None or self._is_stopping:
+            raise self._unavailable()
+        metrics = self.metrics
+        try:
+            self._places.acquire_nowait()
+        except trio.WouldBlock:
+            await self._wait_for_place()
+        metrics.inflight += 1
+        try:
+            live = self._live
+            if live is None:  # it went down while this call waited
+                raise self._unavailable()
+            result = await live.ask(method, params, notify=notify, progress=progress)
+            self.status.succeeded()
+            metrics.last_success = self.status.last_success
+            return result
+        finally:
+            metrics.inflight -= 1
+            self._places.release()
+            self._note_idle()
+
+    async def _wait_for_place(self) -> None:
+        metrics = self.metrics
+        if metrics.queue_waiting >= WAITING_PER_PLACE * self.config.limits.concurrency:
+            raise Unavailable(
+                self.name, f"busy: {metrics.inflight} calls run and {metrics.queue_waiting} wait"
+            )
+        metrics.queue_waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            metrics.queue_waiting -= 1
+
+    def _note_idle(self) -> None:
+        if self._is_stopping and not self.metrics.inflight + self.metrics.queue_waiting:
+            self._is_idle.set()
+
+    def _unavailable(self) -> Unavailable:
+        if self._is_stopping:
+            return Unavailable(self.name, "stopping")
+        if self._has_failed:
+            return Unavailable(self.name, f"given up: {self._down}")
+        if self._retry_at is None:
+            return Unavailable(self.name, self._down)
+        wait_s = max(0.0, self._retry_at - trio.current_time())
+        return Unavailable(self.name, f"restarting in {wait_s:.1f} s: {self._down}")
+
+    # -- what the server says by itself (Inbound)
+
+    def told(self, notification: Notification) -> None:
+        params = notification.params
+        match notification.method:
+            case method if method in LIST_CHANGED:
+                if self._conversation is not None:
+                    self._conversation.mark_stale(*LIST_CHANGED[method])
+            case "notifications/resources/updated" if params is not None:
+                self._events.resource_updated(self, params)
+            case "notifications/message" if params is not None:
+                self._events.logged(self, params)
+            case method:
+                self._log.debug("notification for nobody", extra={"server": self.name, "method": method[:64]})
+
+    def asked(self, request: Request) -> str:
+        """We declared no client capabilities, so a server has nothing to ask but whether we live."""
+        if request.method == "ping":
+            return "{}"
+        raise RpcError(METHOD_NOT_FOUND, f"{request.method[:64]} is not supported by this client")
+
+
+def _cause(group: BaseExceptionGroup[EdgeError]) -> EdgeError:
+    """The most telling of what was raised together: how the server ended, rather than who lost what by it."""
+    found = [exc for exc in leaves(group) if isinstance(exc, EdgeError)]
+    return next((exc for exc in found if isinstance(exc, Ended)), found[0])
