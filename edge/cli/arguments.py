@@ -1,0 +1,112 @@
+"""The argument tree. A wrong command line is a `UsageError` with a sentence; argparse never exits by itself."""
+
+import argparse
+import difflib
+import math
+from collections.abc import Sequence
+from typing import NoReturn
+
+COMMANDS = {
+    "run": "serve the MCP servers of this box, in the foreground",
+    "validate": "check a config file as `run` would load it, and print all problems",
+    "health": "ask the running mcp-edge whether it is ready, and why not",
+    "init": "write a commented config file to start from",
+    "help": "the manual",
+    "version": "the version",
+}
+EXIT_CODES = (
+    "exit codes: 0 good, 64 wrong usage, 69 not available or not ready, 70 internal error, 78 wrong config"
+)
+
+
+class UsageError(Exception):
+    """A command line that cannot be used; `usage` shows how it is meant."""
+
+    def __init__(self, text: str, usage: str) -> None:
+        super().__init__(text)
+        self.usage = usage
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises instead of exiting with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, self.format_usage().rstrip())
+
+
+def seconds(text: str) -> float:
+    """A duration above 0; the name is what argparse puts into its sentence."""
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(text)
+    return value
+
+
+def build_parser() -> Parser:
+    """All commands and options; `args.command` is the command's name."""
+    parser = Parser(
+        prog="mcp-edge",
+        description="The MCP servers of this box, gathered behind one endpoint.",
+        epilog=f"{EXIT_CODES}. `mcp-edge help TOPIC` shows the manual.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="as the command version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    def add(name: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=COMMANDS[name], description=COMMANDS[name], allow_abbrev=False)
+
+    def add_config(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "-c",
+            "--config",
+            metavar="FILE",
+            help="default: $MCP_EDGE_CONFIG, /etc/mcp-edge/config.toml, ~/.config/mcp-edge/config.toml",
+        )
+
+    run = add("run")
+    add_config(run)
+    run.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), help="instead of log.level"
+    )
+    run.add_argument("--log-format", choices=("auto", "text", "json"), help="instead of log.format")
+
+    validate = add("validate")
+    add_config(validate)
+    validate.add_argument("--json", action="store_true", help="the verdict as JSON")
+
+    health = add("health")
+    health.add_argument("--url", metavar="URL", help="of the admin listener")
+    health.add_argument("--json", action="store_true", help="the whole report as JSON")
+    health.add_argument(
+        "--timeout-s", type=seconds, default=5.0, metavar="SECONDS", help="how long to wait (default: 5)"
+    )
+
+    init = add("init")
+    init.add_argument("-o", "--output", metavar="FILE", help="default: stdout")
+    init.add_argument("--force", action="store_true", help="replace FILE if it is there")
+
+    help_ = add("help")
+    help_.add_argument("topic", metavar="TOPIC", nargs="?", help="without one: the list of topics")
+
+    version = add("version")
+    version.add_argument("--json", action="store_true", help="as JSON")
+
+    # Not for people: what the config's built-in `host` server runs.
+    commands.add_parser("host-server", allow_abbrev=False)
+    return parser
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line as a namespace with its `command` set. Raises UsageError; SystemExit after --help."""
+    parser = build_parser()
+    if argv and not argv[0].startswith("-") and argv[0] not in (*COMMANDS, "host-server"):
+        near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"there is no command {argv[0]}{hint}", parser.format_usage().rstrip())
+    args = parser.parse_args(argv)
+    if args.version is True:
+        return argparse.Namespace(command="version", json=False)
+    if args.command is None:
+        raise UsageError("a command is missing", parser.format_help().rstrip())
+    return args

@@ -1,0 +1,133 @@
+"""`mcp-edge health`: asks the admin listener of the running process, prints its verdict and reasons."""
+
+import argparse
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import httpx
+
+from edge.cli import exit_codes
+from edge.cli.arguments import UsageError
+from edge.cli.configfile import find_config, is_loopback
+from edge.cli.output import harmless, painted, say, say_json
+from edge.config.address import parse_address
+from edge.config.model import AdminConfig
+from edge.errors import ConfigError, Problem
+from edge.net.http_cold import client
+
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  bound there, asked here
+
+
+class Place(NamedTuple):
+    """Where to ask: a base URL, over a Unix socket if `unix_path` is set; `shown` is for the user."""
+
+    url: str
+    unix_path: str
+    shown: str
+    is_remote: bool = False  # only then may a proxy stand between
+
+
+class Unclear(Exception):
+    """It cannot be asked; the text says why and what to do."""
+
+
+def health(args: argparse.Namespace) -> int:
+    try:
+        place = place_of(args)
+        is_ready, lines, report = ask(place, args.timeout_s)
+    except Unclear as exc:
+        if args.json:
+            say_json({"ready": False, "status": "unknown", "error": str(exc)})
+        else:
+            say(f"{painted('unknown', 'red', sys.stdout)}: {harmless(str(exc))}")
+        return exit_codes.UNAVAILABLE
+    if args.json:
+        say_json(report)
+    else:
+        verdict, *reasons = lines or ["not ready"]
+        say(painted(harmless(verdict), "green" if is_ready else "red", sys.stdout))
+        for line in reasons:
+            say(f"  {harmless(line)}")
+    return exit_codes.OK if is_ready else exit_codes.UNAVAILABLE
+
+
+def ask(place: Place, timeout_s: float) -> tuple[bool, list[str], dict[str, Any]]:
+    """Whether it is ready, the lines of `/readyz?verbose`, the report of `/health`. Raises: Unclear."""
+    try:
+        with client(
+            timeout_s=timeout_s, unix_path=place.unix_path or None, use_proxy=place.is_remote
+        ) as http:
+            readiness = http.get(f"{place.url}/readyz?verbose")
+            answer = http.get(f"{place.url}/health")
+            report = answer.json() if answer.status_code == 200 else None
+    except httpx.TimeoutException:
+        raise Unclear(f"{place.shown} gave no answer in {timeout_s:g} s") from None
+    except httpx.ConnectError as exc:
+        words = f"nothing answers at {place.shown} ({exc}); is mcp-edge running, with this [admin] listen?"
+        raise Unclear(words) from None
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        raise Unclear(f"{place.shown} cannot be asked: {exc}") from None
+    except ValueError:
+        report = None
+    if readiness.status_code not in (200, 503) or not isinstance(report, dict) or "ready" not in report:
+        words = f"{place.shown} answers (status {readiness.status_code}), but not as an admin listener of mcp-edge"
+        raise Unclear(words)
+    return readiness.status_code == 200, readiness.text.splitlines(), report
+
+
+def place_of(args: argparse.Namespace) -> Place:
+    """`--url`, or the admin listener of the config that `run` would find, or the default one.
+
+    Raises: Unclear; ConfigError for a config that is no TOML; UsageError.
+    """
+    if args.url:
+        return place_of_url(args.url)
+    path = find_config(argparse.Namespace(config=None), os.environ)
+    listen = AdminConfig().listen if path is None else admin_listen(path)
+    try:
+        address = parse_address(listen)
+    except ValueError as exc:
+        raise ConfigError([Problem(f"{path}: admin.listen", str(exc))]) from None
+    if address.unix_path:
+        return Place("http://localhost", address.unix_path, listen)
+    if address.port == 0:
+        raise Unclear("admin.listen leaves the port open; say where it is with --url")
+    host = EVERYWHERE.get(address.host, address.host)
+    url = f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}"
+    return Place(url, "", url)
+
+
+def place_of_url(url: str) -> Place:
+    if url.startswith("unix:"):
+        path = unquote(url.removeprefix("unix:").removeprefix("//"))
+        return Place("http://localhost", path, url)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise UsageError(
+            "--url must be like http://127.0.0.1:9766 or unix:/path", "usage: mcp-edge health [--url URL]"
+        )
+    base = f"{parts.scheme}://{parts.netloc}"
+    return Place(base, "", base, is_remote=not is_loopback(parts.hostname or ""))
+
+
+def admin_listen(path: Path) -> str:
+    """Only this one key is read: whoever asks for health need not be able to read the secrets."""
+    try:
+        with open(path, "rb") as file:
+            admin = tomllib.load(file).get("admin", {})
+    except OSError as exc:
+        raise Unclear(
+            f"{path} cannot be read ({exc.strerror}); say where the admin listener is with --url"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError([Problem(str(path), str(exc))]) from None
+    listen = admin.get("listen", AdminConfig().listen) if isinstance(admin, dict) else None
+    if not isinstance(listen, str):
+        raise ConfigError([Problem(f"{path}: admin.listen", "must be a string")])
+    if admin.get("enabled") is False:
+        raise Unclear(f"{path} has admin.enabled = false, so there is nobody to ask")
+    return listen

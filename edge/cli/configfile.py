@@ -1,0 +1,113 @@
+"""Finds the config file, reads it, and says what is allowed in it but unwise."""
+
+import argparse
+import os
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from edge.config.address import ip_or_none, parse_address
+from edge.config.load import load
+from edge.config.model import EdgeConfig, HttpServerConfig
+from edge.errors import ConfigError, Problem
+
+SYSTEM_CONFIG = Path("/etc/mcp-edge/config.toml")
+MAX_CONFIG_BYTES = 4_194_304
+MAX_SECRET_BYTES = 65_536
+
+
+def config_places(env: Mapping[str, str]) -> list[Path]:
+    """Where a config is looked for when none was named, first one first."""
+    home = env.get("HOME")
+    return [SYSTEM_CONFIG, *([Path(home, ".config/mcp-edge/config.toml")] if home else [])]
+
+
+def find_config(args: argparse.Namespace, env: Mapping[str, str]) -> Path | None:
+    """The config to use: `--config`, `$MCP_EDGE_CONFIG`, or the first that is there; None: there is none.
+
+    One that was named is given back even if it is not there, and so is one that may not be looked at:
+    falling back to something else would surprise.
+    """
+    named: str | None = args.config or env.get("MCP_EDGE_CONFIG")
+    if named:
+        return Path(named)
+    for path in config_places(env):
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return path
+        return path
+    return None
+
+
+def read_config(
+    path: Path, env: Mapping[str, str], *, warn: Callable[[str], None] = lambda text: None
+) -> EdgeConfig:
+    """The config in the file at `path`; `warn` hears of secret files that others can read.
+
+    Raises: ConfigError, also for a file that cannot be read.
+    """
+
+    def read_secret(name: str) -> str:
+        with open(name, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode) and mode & stat.S_IROTH:
+                warn(f"{name}: everyone on this machine can read this secret; chmod 600 it")
+            data = file.read(MAX_SECRET_BYTES + 1)
+        if len(data) > MAX_SECRET_BYTES:
+            raise ValueError("too long for a secret")
+        return data.decode()
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as exc:
+        text = f"cannot be read: {exc.strerror or type(exc).__name__}"
+        raise ConfigError([Problem(str(path), text)]) from exc
+    except ValueError:  # a NUL character in the name
+        raise ConfigError([Problem(str(path), "is not a name that a file can have")]) from None
+    if len(data) > MAX_CONFIG_BYTES:
+        raise ConfigError([Problem(str(path), f"is larger than {MAX_CONFIG_BYTES} bytes")])
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise ConfigError([Problem(f"{path}:{line}", "is not UTF-8 text")]) from None
+    return load(text, env=env, read_secret=read_secret, source=str(path))
+
+
+def warnings_of(config: EdgeConfig) -> list[str]:
+    """What is allowed and unwise, a sentence each, with its place."""
+    found: list[str] = []
+    if config.insecure_plain_secrets:
+        found.append(
+            "insecure_plain_secrets: secrets may stand in the config file; this is for trying things out"
+        )
+    outside = [text for text in config.gateway.listen if not parse_address(text).is_local]
+    tls = config.gateway.tls
+    if outside and (tls is None or tls.client_ca is None):
+        found.append(f"gateway.insecure_public: whoever reaches {', '.join(outside)} can call every tool")
+    if outside and tls is None:
+        found.append("gateway.tls: without it, all that clients send and get can be read on the way")
+    if not config.servers:
+        found.append("servers: there is none, so clients find an empty endpoint")
+    for name, server in config.servers.items():
+        if not isinstance(server, HttpServerConfig):
+            continue
+        if not server.verify:
+            found.append(
+                f"servers.{name}.verify: any certificate will do, so anyone on the way can pose as it"
+            )
+        url = urlsplit(server.url)
+        if server.bearer is not None and url.scheme == "http" and not is_loopback(url.hostname or ""):
+            found.append(f"servers.{name}.url: the bearer token goes over the network in the clear")
+    return found
+
+
+def is_loopback(host: str) -> bool:
+    """A URL's host is this machine."""
+    ip = ip_or_none(host)
+    return ip.is_loopback if ip is not None else host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,148 @@
+"""Which config file is used, how it is read, and what is warned of."""
+
+import argparse
+import os
+from pathlib import Path
+
+import pytest
+
+from edge.cli.configfile import SYSTEM_CONFIG, find_config, read_config, warnings_of
+from edge.config.model import (
+    EdgeConfig,
+    GatewayConfig,
+    HttpServerConfig,
+    Secret,
+    ServerConfig,
+    ServerTlsConfig,
+    StdioServerConfig,
+)
+from edge.errors import ConfigError
+
+NO_OPTION = argparse.Namespace(config=None)
+is_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+has_system_config = pytest.mark.skipif(SYSTEM_CONFIG.exists(), reason=f"{SYSTEM_CONFIG} is there")
+
+
+def problem(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read_config(path, {})
+    (only,) = caught.value.problems
+    return str(only).replace(str(path), "FILE")
+
+
+def test_the_option_wins_over_the_variable(tmp_path: Path) -> None:
+    env = {"MCP_EDGE_CONFIG": "/from/variable", "HOME": str(tmp_path)}
+    assert find_config(argparse.Namespace(config="/from/option"), env) == Path("/from/option")
+    assert find_config(NO_OPTION, env) == Path("/from/variable")
+
+
+@has_system_config
+def test_the_config_of_the_user_is_found(tmp_path: Path) -> None:
+    path = tmp_path / ".config/mcp-edge/config.toml"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert find_config(NO_OPTION, {"HOME": str(tmp_path), "MCP_EDGE_CONFIG": ""}) == path
+
+
+@has_system_config
+def test_without_any_config_there_is_none(tmp_path: Path) -> None:
+    assert find_config(NO_OPTION, {"HOME": str(tmp_path)}) is None
+    assert find_config(NO_OPTION, {}) is None
+    (tmp_path / "file").touch()
+    assert find_config(NO_OPTION, {"HOME": str(tmp_path / "file")}) is None
+
+
+@has_system_config
+def test_a_config_that_cannot_be_looked_at_is_not_passed_over(tmp_path: Path) -> None:
+    home = tmp_path / "loop"
+    home.symlink_to(home)
+    assert find_config(NO_OPTION, {"HOME": str(home)}) == home / ".config/mcp-edge/config.toml"
+
+
+def test_a_config_is_read_with_its_secrets(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("hunter2\n")
+    token.chmod(0o600)
+    path = tmp_path / "c.toml"
+    path.write_text(
+        f'servers.a = {{ url = "http://${{HOST}}/", bearer_file = "{token}" }}', encoding="utf-8-sig"
+    )
+    warnings: list[str] = []
+    server = read_config(path, {"HOST": "plc"}, warn=warnings.append).servers["a"]
+    assert isinstance(server, HttpServerConfig)
+    assert (server.url, server.bearer, warnings) == ("http://plc/", Secret("hunter2"), [])
+
+
+def test_a_secret_that_everyone_can_read_is_warned_of_and_used(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("hunter2")
+    token.chmod(0o644)
+    path = tmp_path / "c.toml"
+    path.write_text(f'servers.a = {{ url = "http://plc/", bearer_file = "{token}" }}')
+    warnings: list[str] = []
+    read_config(path, {}, warn=warnings.append)
+    assert warnings == [f"{token}: everyone on this machine can read this secret; chmod 600 it"]
+    read_config(path, {})
+
+
+@pytest.mark.parametrize("data", [b"x" * 65_537, b"\xff\xfe"])
+def test_a_secret_file_that_is_no_secret_is_refused(tmp_path: Path, data: bytes) -> None:
+    token = tmp_path / "token"
+    token.write_bytes(data)
+    path = tmp_path / "c.toml"
+    path.write_text(f'servers.a = {{ url = "http://plc/", bearer_file = "{token}" }}')
+    assert problem(path).endswith(f"cannot read {token}: it is not a short UTF-8 text file")
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_of_the_config(tmp_path: Path) -> None:
+    assert problem(tmp_path / "none.toml") == "FILE: cannot be read: No such file or directory"
+    assert problem(tmp_path) == "FILE: cannot be read: Is a directory"
+    assert "is not a name that a file can have" in problem(Path("a\0b"))
+
+
+@is_root
+def test_a_file_of_somebody_else_is_a_problem_of_the_config(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.touch(mode=0)
+    assert problem(path) == "FILE: cannot be read: Permission denied"
+
+
+def test_a_file_that_is_no_text_or_far_too_large_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_bytes(b"name = 'a'\n# \xff")
+    assert problem(path) == "FILE:2: is not UTF-8 text"
+    path.write_bytes(b"#" * 4_194_305)
+    assert problem(path) == "FILE: is larger than 4194304 bytes"
+
+
+def test_a_usual_config_has_nothing_to_warn_of() -> None:
+    servers: dict[str, ServerConfig] = {
+        "a": StdioServerConfig(name="a", command=("x",)),
+        "b": HttpServerConfig(name="b", url="http://localhost/", bearer=Secret("x")),
+        "c": HttpServerConfig(name="c", url="https://plc/", bearer=Secret("x")),
+        "d": HttpServerConfig(name="d", url="http://[::1]/", bearer=Secret("x")),
+        "e": HttpServerConfig(name="e", url="http://plc/"),
+    }
+    assert warnings_of(EdgeConfig(servers=servers)) == []
+    guarded = ServerTlsConfig(cert="c", key="k", client_ca="a")
+    assert (
+        warnings_of(EdgeConfig(servers=servers, gateway=GatewayConfig(listen=("0.0.0.0:1",), tls=guarded)))
+        == []
+    )
+
+
+def test_all_that_is_unwise_is_warned_of() -> None:
+    config = EdgeConfig(
+        insecure_plain_secrets=True,
+        gateway=GatewayConfig(listen=("127.0.0.1:1", "0.0.0.0:1"), insecure_public=True),
+        servers={"a": HttpServerConfig(name="a", url="http://plc/", verify=False, bearer=Secret("x"))},
+    )
+    places = [text.partition(":")[0] for text in warnings_of(config)]
+    assert places == [
+        "insecure_plain_secrets",
+        "gateway.insecure_public",
+        "gateway.tls",
+        "servers.a.verify",
+        "servers.a.url",
+    ]
+    assert warnings_of(EdgeConfig()) == ["servers: there is none, so clients find an empty endpoint"]

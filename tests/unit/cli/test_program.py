@@ -1,0 +1,29 @@
+"""What starts this program again."""
+
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from edge.cli.program import own_command
+
+
+def test_the_archive_is_started_as_an_archive_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "mcp-edge.pyz", "w") as archive:
+        archive.writestr("__main__.py", "")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mcp-edge.pyz"])
+    assert own_command() == (sys.executable, "-I", "-S", str(tmp_path / "mcp-edge.pyz"))
+
+
+def test_the_installed_package_is_started_as_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "mcp-edge"
+    script.write_text("#!/usr/bin/python3")
+    for argv0 in (str(script), "nowhere"):
+        monkeypatch.setattr(sys, "argv", [argv0])
+        assert own_command() == (sys.executable, "-I", "-m", "edge")
