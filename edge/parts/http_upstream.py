@@ -1,0 +1,161 @@
+"""The `Connect` of an HTTP server: a connection pool, and the transport that the config names or the server shows.
+
+With `auto`, `initialize` is posted as Streamable HTTP; a server that refuses it in the way servers of 2024-11-05
+do is asked for its HTTP+SSE stream instead. What it turns out to speak is remembered for as long as its config.
+Source: MCP 2025-11-25, Transports, backwards compatibility.
+"""
+
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Literal
+
+import trio
+
+from edge.config.model import HttpServerConfig
+from edge.errors import EdgeError
+from edge.metrics import ServerMetrics
+from edge.net.http_client import HttpPool, split_url
+from edge.net.tls import client_context
+from edge.net.wire import Wire, dial
+from edge.parts.channel import Channel, Connect, Ended, Inbound, Notify
+from edge.parts.server_http import HttpRefused, ServerHttp
+from edge.parts.sse_channel import SseChannel
+from edge.parts.streamable_channel import StreamableChannel
+from edge.proto.jsontext import Raw
+from edge.scopes import goodbye
+
+SPARE_CONNECTIONS = 16  # beside one per call: GET streams, answers to the server, farewells
+FAREWELL_S = 1.0
+OLD_TRANSPORT = frozenset({400, 404, 405, 406, 415, 422})  # answers to a POST that such a server may give
+
+
+def connect_http(
+    config: HttpServerConfig, *, metrics: ServerMetrics, log: logging.Logger | None = None
+) -> Connect:
+    """One server's `Connect`; what it remembers lives as long as what is returned."""
+    server = HttpServer(config, metrics, log or logging.getLogger("edge.upstream"))
+
+    def connect(inbound: Inbound) -> AbstractAsyncContextManager[Channel]:
+        return server.open(inbound)
+
+    return connect
+
+
+class HttpServer:
+    """What outlives one conversation: the verdict on the transport, and the TLS context."""
+
+    def __init__(self, config: HttpServerConfig, metrics: ServerMetrics, log: logging.Logger) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._log = log
+        self._transport: Literal["auto", "streamable", "sse"] = config.transport
+        self._tls: ssl.SSLContext | None = None
+        self._origin, self._target = split_url(config.url)
+
+    @asynccontextmanager
+    async def open(self, inbound: Inbound) -> AsyncIterator[Channel]:
+        """Raises UpstreamError, maybe in a group, if the conversation ends before the block does."""
+        config = self._config
+        self._load_tls()
+        pool = HttpPool(
+            config.name, self._origin, self._dial, max_open=2 * config.limits.concurrency + SPARE_CONNECTIONS
+        )
+        http = ServerHttp(config, pool, self._target, self._metrics)
+        streamable = StreamableChannel(http, inbound, config.reconnect)
+        sse = SseChannel(http, config.url, inbound)
+        channel = AutoChannel(config.name, streamable, sse, self._transport)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pool.keep_tidy)
+                nursery.start_soon(channel.run)
+                yield channel
+                nursery.cancel_scope.cancel()
+        finally:
+            if channel.verdict != self._transport:
+                self._transport = channel.verdict
+                extra = {"server": config.name, "transport": channel.verdict}
+                self._log.info("transport found", extra=extra)
+            if not channel.is_sse:
+                with goodbye(FAREWELL_S):
+                    await streamable.end()
+            pool.close()
+
+    def _load_tls(self) -> None:
+        """Reads files; once, and again only after it failed."""
+        if self._origin.is_tls and self._tls is None:
+            try:
+                self._tls = client_context(self._config.ca_file, self._config.verify)
+            except EdgeError as exc:
+                raise Ended(self._config.name, "could not be reached", str(exc)) from exc
+
+    async def _dial(self) -> Wire:
+        origin, config = self._origin, self._config
+        timeout_s = config.connect_timeout_s
+        return await dial(origin.host, origin.port, self._tls, server=config.name, timeout_s=timeout_s)
+
+
+class AutoChannel:
+    """Implements `Channel` by one of the two others: by which, the answer to `initialize` may have to tell."""
+
+    def __init__(
+        self,
+        server: str,
+        streamable: StreamableChannel,
+        sse: SseChannel,
+        verdict: Literal["auto", "streamable", "sse"],
+    ) -> None:
+        self._server = server
+        self._streamable = streamable
+        self._sse = sse
+        self.verdict = verdict
+        self._refused: HttpRefused | None = None  # how Streamable HTTP failed
+        self._wants_sse = trio.Event()
+        if verdict == "sse":
+            self._wants_sse.set()
+
+    @property
+    def is_sse(self) -> bool:
+        return self._wants_sse.is_set()
+
+    async def run(self) -> None:
+        """The tasks of whichever transport is in use; never returns. Raises UpstreamError."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._streamable.listen)
+            await self._wants_sse.wait()
+            nursery.cancel_scope.cancel()
+        try:
+            await self._sse.run()
+        except HttpRefused as exc:
+            if self._refused is None:
+                raise
+            texts = f"{self._refused.text}; as HTTP+SSE: {exc.text}"
+            raise type(self._refused)(self._server, self._refused.status, texts) from exc
+
+    async def request(
+        self, method: str, params: str | None, *, notify: Notify | None = None, progress: bool = False
+    ) -> Raw:
+        if self.is_sse:
+            result = await self._sse.request(method, params, notify=notify, progress=progress)
+            self.verdict = "sse"
+            return result
+        try:
+            result = await self._streamable.request(method, params, notify=notify, progress=progress)
+        except HttpRefused as exc:
+            if self.verdict != "auto" or method != "initialize" or exc.status not in OLD_TRANSPORT:
+                raise
+            self._refused = exc
+            self._wants_sse.set()
+        else:
+            self.verdict = "streamable"
+            return result
+        result = await self._sse.request(method, params)
+        self.verdict = "sse"
+        return result
+
+    async def notify(self, method: str, params: str | None) -> None:
+        await (self._sse if self.is_sse else self._streamable).notify(method, params)
+
+    def negotiated(self, version: str) -> None:
+        (self._sse if self.is_sse else self._streamable).negotiated(version)
