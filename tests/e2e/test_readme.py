@@ -1,0 +1,135 @@
+"""Every command in the README is run here as it stands there, in a copy of the tree and a network of its own.
+
+The commands use the default ports. So that they are free, and nobody else's, the shell runs in a network namespace
+where this machine allows one.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.peers import PYZ, ROOT, requires
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    re.sub(r"\s+#.*", "", line)
+    for kind, block in BLOCKS
+    if kind == "sh"
+    for line in block.replace("\\\n", "").splitlines()
+]
+IN_OWN_NETWORK = [
+    "unshare",
+    "--net",
+    "--map-root-user",
+    "sh",
+    "-ec",
+    'ip link set lo up; exec sh -ec "$1"',
+    "sh",
+]
+
+
+def has_networks() -> bool:
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        return False
+    return subprocess.run([*IN_OWN_NETWORK, "true"], capture_output=True, check=False).returncode == 0
+
+
+def in_shell(folder: Path, script: str, limit_s: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run a script in a network of its own; every process of it is gone afterwards."""
+    process = subprocess.Popen(
+        [*IN_OWN_NETWORK, script],
+        cwd=folder,
+        env={**os.environ, "HOME": str(folder), "MCP_EDGE_CONFIG": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise AssertionError(f"took too long:\n{output}") from None
+    return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Path]:
+    """A copy of what a user has, with the archive that was built already."""
+    folder = tmp_path / "tree"
+    skipped = shutil.ignore_patterns(".git", ".venv", ".peers", "tests", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, folder, ignore=skipped)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def started(command: str, ready: str) -> str:
+    """Shell text that starts `command` beside what follows, and waits for a line of its output."""
+    return f"""
+{command} > run.log 2>&1 &
+pid=$!
+trap 'kill $pid; wait $pid || true' EXIT
+n=0
+until grep -q '{ready}' run.log; do
+    n=$((n+1)); kill -0 $pid && [ $n -lt 600 ] || {{ cat run.log; exit 1; }}; sleep 0.1
+done
+"""
+
+
+def test_the_readme_has_no_other_commands_than_these() -> None:
+    starts = [command.split(" -")[0] for command in COMMANDS]
+    assert starts == [
+        "python3 build run",
+        "curl",
+        "curl",
+        "dist/mcp-edge.pyz init",
+        "dist/mcp-edge.pyz validate",
+        "dist/mcp-edge.pyz run",
+        "dist/mcp-edge.pyz health",
+        "python3 build test",
+        "python3 build bench",
+    ]
+
+
+@requires("pyz")
+@pytest.mark.skipif(not has_networks(), reason="network namespaces cannot be made here (unshare --net)")
+def test_the_first_minute_goes_as_the_readme_says(tree: Path) -> None:
+    run, call, readyz = COMMANDS[:3]
+    done = in_shell(tree, started(run.replace("python3", sys.executable), "is ready") + f"{call}\n{readyz}")
+    assert done.returncode == 0, done.stdout
+    assert '"structuredContent"' in done.stdout
+    assert "ready\n[+] listener:admin ready" in done.stdout
+    shown = (tree / "run.log").read_text()
+    assert "http://127.0.0.1:8766/mcp" in shown
+    assert '"mcpServers"' in shown
+
+
+@requires("pyz")
+@pytest.mark.skipif(not has_networks(), reason="network namespaces cannot be made here (unshare --net)")
+def test_own_servers_go_as_the_readme_says(tree: Path) -> None:
+    init, validate, run, health = COMMANDS[3:7]
+    assert PYZ.exists()
+    done = in_shell(tree, f"{init}\n{validate}\n{started(run, 'is ready')}{health}")
+    assert done.returncode == 0, done.stdout
+    assert "server:host ready" in done.stdout
+
+
+def test_ci_runs_the_readmes_test_command_and_nothing_cleverer() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    assert COMMANDS[7] in script
+    assert f"exec {COMMANDS[7]}" == script.strip().splitlines()[-1]
+
+
+def test_every_path_that_the_readme_names_is_there() -> None:
+    for path in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / path).exists(), path
