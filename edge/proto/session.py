@@ -1,15 +1,13 @@
-"""The state of one legacy session: what its client is, wants to hear, and has not been told yet.
+"""The state of one legacy session: what its client wants to hear, and has not been told yet.
 
 Source: MCP 2025-11-25, Lifecycle, Logging, Resources (subscriptions). Pure: ids, time and delivery are the
 driver's. A session is CREATED by `initialize` and INITIALIZED by the client's notification; requests are
 served in both, because a client may send its first ones together with that notification.
 """
 
-from enum import Enum, auto
 from typing import Final
 
 from edge.errors import RpcError
-from edge.proto.jsontext import Raw, members
 from edge.proto.mcp import INVALID_PARAMS, LEVELS, passes
 
 MAX_SUBSCRIPTIONS: Final = 1024
@@ -22,11 +20,6 @@ LIST_KINDS: Final = ("prompts", "resources", "tools")
 LIMIT_REACHED: Final = -32603
 
 
-class Phase(Enum):
-    CREATED = auto()
-    INITIALIZED = auto()
-
-
 class Session:
     """One client's session. `view` is the one server it sees, None for all; `version` is the negotiated one.
 
@@ -37,13 +30,10 @@ class Session:
     __slots__ = (
         "_max_subscriptions",
         "_subscriptions",
-        "client_capabilities",
-        "client_info",
         "dirty",
         "id",
         "last_used",
         "level",
-        "phase",
         "version",
         "view",
     )
@@ -60,37 +50,16 @@ class Session:
         self.id = id
         self.version = version
         self.view = view
-        self.phase = Phase.CREATED
-        self.client_info: Raw | None = None
-        self.client_capabilities: Raw | None = None
         self.level: str | None = None
         self.dirty: set[str] = set()
         self.last_used = now
         self._subscriptions: set[str] = set()
         self._max_subscriptions = max_subscriptions
 
-    def introduced(self, params: Raw | None) -> None:
-        """Remember who the client says it is; what of it is no object counts as not said."""
-        if params is None:
-            return
-        found = members(params.text)
-        for key, attribute in (("clientInfo", "client_info"), ("capabilities", "client_capabilities")):
-            member = found.get(key)
-            if member is not None and isinstance(member.value, dict):
-                setattr(self, attribute, Raw(params.text[member.start : member.end], member.value))
-
-    def initialized(self) -> None:
-        """The client is ready. Said twice, it changes nothing."""
-        self.phase = Phase.INITIALIZED
-
     # -- use
 
     def touch(self, now: float) -> None:
         self.last_used = max(self.last_used, now)
-
-    def is_idle(self, now: float, idle_s: float) -> bool:
-        """Unused for more than `idle_s` seconds."""
-        return now - self.last_used > idle_s
 
     # -- log messages
 
@@ -141,14 +110,3 @@ class Session:
             return False
         self._subscriptions.remove(uri)
         return True
-
-    def hears_of(self, uri: str) -> bool:
-        """Whether an update of `uri` concerns it: it subscribed to that, or to a parent of it by path."""
-        if uri in self._subscriptions:
-            return True
-        cut = uri.rfind("/")
-        while cut > 0:
-            if uri[:cut] in self._subscriptions or uri[: cut + 1] in self._subscriptions:
-                return True
-            cut = uri.rfind("/", 0, cut)
-        return False

@@ -5,7 +5,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from edge.errors import RpcError
 from edge.proto.replay import ReplayRing
-from edge.proto.session import LIST_KINDS, Phase, Session
+from edge.proto.session import LIST_KINDS, Session
 
 MAX_EVENTS, MAX_BYTES, KEEP_S = 5, 20, 10.0
 MAX_SUBSCRIPTIONS = 3
@@ -109,12 +109,6 @@ class SessionMachine(RuleBasedStateMachine):
         self.subscribed: set[str] = set()
         self.dirty: set[str] = set()
         self.used = 0.0
-        self.phase = Phase.CREATED
-
-    @rule()
-    def initialized(self) -> None:
-        self.session.initialized()
-        self.phase = Phase.INITIALIZED
 
     @rule(uri=uris)
     def subscribe(self, uri: str) -> None:
@@ -130,12 +124,6 @@ class SessionMachine(RuleBasedStateMachine):
     def unsubscribe(self, uri: str) -> None:
         assert self.session.unsubscribe(uri) is (uri in self.subscribed)
         self.subscribed.discard(uri)
-
-    @rule(uri=uris)
-    def update(self, uri: str) -> None:
-        assert self.session.hears_of(uri) is any(
-            uri == own or uri.startswith(own + "/") for own in self.subscribed
-        )
 
     @rule(kind=st.sampled_from(LIST_KINDS))
     def list_changed(self, kind: str) -> None:
@@ -157,7 +145,6 @@ class SessionMachine(RuleBasedStateMachine):
         assert self.session.subscriptions == self.subscribed
         assert self.session.dirty == self.dirty
         assert self.session.last_used == self.used
-        assert self.session.phase is self.phase
 
 
 TestRing = RingMachine.TestCase

@@ -3,46 +3,18 @@
 import pytest
 
 from edge.errors import RpcError
-from edge.proto.jsontext import parse
-from edge.proto.session import Phase, Session
+from edge.proto.session import Session
 
 
 def session(**changed: int) -> Session:
     return Session(id="abc", version="2025-11-25", view=None, now=10.0, **changed)
 
 
-async def test_a_session_is_initialized_when_its_client_says_so_once_or_twice() -> None:
-    one = session()
-    phases = [one.phase]
-    for _ in range(2):
-        one.initialized()
-        phases.append(one.phase)
-    assert phases == [Phase.CREATED, Phase.INITIALIZED, Phase.INITIALIZED]
-
-
-async def test_who_the_client_is_is_kept_as_it_was_written() -> None:
-    one = session()
-    one.introduced(parse('{"clientInfo": {"name":"x", "n":1.0}, "capabilities": {"roots":{}}}'))
-    assert one.client_info is not None
-    assert one.client_info.text == '{"name":"x", "n":1.0}'
-    assert one.client_capabilities is not None
-    assert one.client_capabilities.value == {"roots": {}}
-
-
-@pytest.mark.parametrize("params", [None, "{}", '{"clientInfo":5,"capabilities":[]}'])
-async def test_a_client_need_not_introduce_itself(params: str | None) -> None:
-    one = session()
-    one.introduced(None if params is None else parse(params))
-    assert (one.client_info, one.client_capabilities) == (None, None)
-
-
-async def test_a_session_is_idle_when_it_was_last_used_longer_ago_than_allowed() -> None:
+async def test_use_never_goes_back_in_time() -> None:
     one = session()
     one.touch(20.0)
     one.touch(15.0)
     assert one.last_used == 20.0
-    assert not one.is_idle(30.0, 10.0)
-    assert one.is_idle(30.5, 10.0)
 
 
 async def test_log_messages_come_from_info_up_until_the_client_says_otherwise() -> None:
@@ -91,16 +63,3 @@ async def test_subscriptions_are_bounded() -> None:
     assert (caught.value.code, caught.value.data) == (-32603, '{"reason":"limit"}')
     assert not one.subscribe("a:1")
     assert one.subscriptions == {"a:1", "a:2"}
-
-
-async def test_an_update_is_heard_by_subscribers_of_the_resource_or_of_a_parent_by_path() -> None:
-    one = session()
-    one.subscribe("file:///dir")
-    one.subscribe("file:///other/")
-    assert one.hears_of("file:///dir")
-    assert one.hears_of("file:///dir/a/b")
-    assert one.hears_of("file:///other/a")
-    assert not one.hears_of("file:///directory")
-    assert not one.hears_of("file:///other")
-    assert not one.hears_of("urn:x")
-    assert not one.hears_of("/x")
