@@ -76,6 +76,7 @@ def build_parser() -> Parser:
     validate.add_argument("--json", action="store_true", help="the verdict as JSON")
 
     health = add("health")
+    add_config(health)
     health.add_argument("--url", metavar="URL", help="of the admin listener")
     health.add_argument("--json", action="store_true", help="the whole report as JSON")
     health.add_argument(

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import socket
 import sys
 import tomllib
 from pathlib import Path
@@ -57,6 +58,8 @@ def health(args: argparse.Namespace) -> int:
 
 def ask(place: Place, timeout_s: float) -> tuple[bool, list[str], dict[str, Any]]:
     """Whether it is ready, the lines of `/readyz?verbose`, the report of `/health`. Raises: Unclear."""
+    if place.unix_path:
+        try_socket(place, timeout_s)
     try:
         with client(
             timeout_s=timeout_s, unix_path=place.unix_path or None, use_proxy=place.is_remote
@@ -67,8 +70,7 @@ def ask(place: Place, timeout_s: float) -> tuple[bool, list[str], dict[str, Any]
     except httpx.TimeoutException:
         raise Unclear(f"{place.shown} gave no answer in {timeout_s:g} s") from None
     except httpx.ConnectError as exc:
-        words = f"nothing answers at {place.shown} ({exc}); is mcp-edge running, with this [admin] listen?"
-        raise Unclear(words) from None
+        raise nobody_at(place, exc) from None
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise Unclear(f"{place.shown} cannot be asked: {exc}") from None
     except ValueError:
@@ -79,6 +81,22 @@ def ask(place: Place, timeout_s: float) -> tuple[bool, list[str], dict[str, Any]
     return readiness.status_code == 200, readiness.text.splitlines(), report
 
 
+def try_socket(place: Place, timeout_s: float) -> None:
+    """Says what is wrong with a Unix socket in the system's own words; httpx would only fail."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(timeout_s)
+        try:
+            sock.connect(place.unix_path)
+        except OSError as exc:
+            raise nobody_at(place, exc) from None
+
+
+def nobody_at(place: Place, exc: Exception) -> Unclear:
+    return Unclear(
+        f"nothing answers at {place.shown} ({exc}); is mcp-edge running, with this [admin] listen?"
+    )
+
+
 def place_of(args: argparse.Namespace) -> Place:
     """`--url`, or the admin listener of the config that `run` would find, or the default one.
 
@@ -86,7 +104,7 @@ def place_of(args: argparse.Namespace) -> Place:
     """
     if args.url:
         return place_of_url(args.url)
-    path = find_config(argparse.Namespace(config=None), os.environ)
+    path = find_config(args, os.environ)
     listen = AdminConfig().listen if path is None else admin_listen(path)
     try:
         address = parse_address(listen)

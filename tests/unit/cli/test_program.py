@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import edge
 from edge.cli.program import own_command
 
 
@@ -24,6 +25,13 @@ def test_the_installed_package_is_started_as_a_module(
 ) -> None:
     script = tmp_path / "mcp-edge"
     script.write_text("#!/usr/bin/python3")
+    monkeypatch.chdir(tmp_path)
     for argv0 in (str(script), "nowhere"):
         monkeypatch.setattr(sys, "argv", [argv0])
-        assert own_command() == (sys.executable, "-I", "-m", "edge")
+        assert own_command() == (sys.executable, "-P", "-m", "edge")
+
+
+def test_a_checkout_finds_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(edge.__file__).parents[1])
+    monkeypatch.setattr(sys, "argv", ["edge/__main__.py"])
+    assert own_command() == (sys.executable, "-m", "edge")

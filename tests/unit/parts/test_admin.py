@@ -1,0 +1,269 @@
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair
+
+from edge.gate.origin import Origins
+from edge.health import Health
+from edge.metrics import Metrics
+from edge.net.http_server import HttpLimits, HttpRequest, serve_connection
+from edge.parts.admin import AdminFace
+from edge.parts.status_page import SECURITY_POLICY, STYLE_HASH
+
+PATHS = ("/livez", "/healthz", "/readyz", "/health", "/metrics", "/status")
+
+
+class Admin:
+    """An admin face at the end of a memory stream, asked as a client would."""
+
+    def __init__(self) -> None:
+        self.health = Health()
+        self.metrics = Metrics()
+        self.peer = "127.0.0.1:50000"
+        self.info: dict[str, Any] = {
+            "name": "plant-7",
+            "version": "1.2.3",
+            "endpoints": ["http://127.0.0.1:8766/mcp"],
+        }
+        self.face = AdminFace(
+            health=self.health,
+            metrics=self.metrics,
+            origins=Origins(["127.0.0.1:9766"]),
+            info=lambda: self.info,
+        )
+
+    async def ask(self, target: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], str]:
+        ours, theirs = memory_stream_pair()
+        fields = {"host": "127.0.0.1:9766", "connection": "close", **headers}
+        head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._serve, theirs)
+            await ours.send_all(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode())
+            answer = b""
+            while chunk := await ours.receive_some():
+                answer += chunk
+            await ours.aclose()
+        head_text, _, body = answer.decode().partition("\r\n\r\n")
+        status_line, *lines = head_text.split("\r\n")
+        answered = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        return int(status_line.split()[1]), answered, body
+
+    async def _serve(self, stream: trio.abc.Stream) -> None:
+        await serve_connection(stream, self.face, HttpLimits(max_body_bytes=1000), peer=self.peer)
+
+
+@pytest.fixture
+async def admin() -> Admin:
+    return Admin()
+
+
+@pytest.mark.parametrize("path", ["/livez", "/healthz"])
+async def test_alive_is_answered_whatever_the_health_is(admin: Admin, path: str) -> None:
+    admin.health.add("listener:gateway").failed("in use")
+    status, headers, body = await admin.ask(path)
+    assert (status, body, headers["cache-control"]) == (200, "ok\n", "no-store")
+
+
+async def test_readiness_names_what_stands_in_the_way_with_its_age(
+    admin: Admin, autojump_clock: MockClock
+) -> None:
+    admin.health.add("listener:gateway").ready()
+    git = admin.health.add("server:git", required=True)
+    git.degraded("exited with status 1")
+    await trio.sleep(40)
+    status, headers, body = await admin.ask("/readyz")
+    assert (status, headers["content-type"]) == (503, "text/plain; charset=utf-8")
+    assert body == "not ready\n[-] server:git degraded for 40 s (required): exited with status 1\n"
+    git.ready()
+    assert (await admin.ask("/readyz"))[0::2] == (200, "ready\n")
+
+
+@pytest.mark.parametrize("query", ["verbose", "verbose=1", "x=1&verbose"])
+async def test_verbose_readiness_has_a_line_for_everything(admin: Admin, query: str) -> None:
+    admin.health.add("listener:gateway").ready()
+    admin.health.add("server:plc").starting()
+    status, _, body = await admin.ask(f"/readyz?{query}")
+    assert (status, body) == (
+        200,
+        "ready\n[+] listener:gateway ready for 0 s\n[-] server:plc starting for 0 s\n",
+    )
+
+
+async def test_health_is_json_and_200_also_when_something_is_down(admin: Admin) -> None:
+    admin.health.add("listener:gateway").ready()
+    admin.health.add("server:git", required=True).failed("given up")
+    admin.metrics.server("git").tools_count = 12
+    admin.metrics.server("git").reconnects = 3
+    status, headers, body = await admin.ask("/health")
+    report = json.loads(body)
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert (report["name"], report["version"], report["status"], report["ready"]) == (
+        "plant-7",
+        "1.2.3",
+        "failing",
+        False,
+    )
+    (git,) = report["servers"]
+    assert (git["name"], git["state"], git["tools_count"], git["reconnects"]) == ("git", "failed", 12, 3)
+    assert git["last_error"] == "given up"
+
+
+async def test_asking_for_health_makes_no_metrics_of_its_own(admin: Admin) -> None:
+    admin.health.add("server:git")
+    report = json.loads((await admin.ask("/health"))[2])
+    assert "tools_count" not in report["servers"][0]
+    assert admin.metrics.servers == {}
+
+
+async def test_metrics_speak_the_format_that_is_asked_for(admin: Admin) -> None:
+    status, headers, body = await admin.ask("/metrics")
+    assert (status, headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert "mcp_edge_build_info{" in body
+    _, headers, body = await admin.ask("/metrics", accept="application/openmetrics-text;version=1.0.0")
+    assert headers["content-type"].startswith("application/openmetrics-text")
+    assert body.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_head_is_get_without_a_body(admin: Admin, path: str) -> None:
+    admin.health.add("listener:gateway").ready()
+    status, headers, body = await admin.ask(path, "HEAD")
+    assert (status, body) == (200, "")
+    assert int(headers["content-length"]) > 0
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+async def test_nothing_but_reading_is_allowed(admin: Admin, method: str) -> None:
+    status, headers, _ = await admin.ask("/health", method)
+    assert (status, headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", ["/", "/mcp", "/livez/", "/-/reload", "/%2e%2e/status"])
+async def test_other_paths_are_404_and_say_what_there_is(admin: Admin, path: str) -> None:
+    status, _, body = await admin.ask(path)
+    assert (status, body) == (404, "there is: /livez /healthz /readyz /health /metrics /status\n")
+
+
+async def test_a_page_that_rebinds_its_name_to_us_is_refused_and_counted(admin: Admin) -> None:
+    assert (await admin.ask("/health", host="evil.example:9766"))[0] == 421
+    assert (await admin.ask("/health", origin="http://evil.example"))[0] == 403
+    assert admin.metrics.denials == {"host": 1, "origin": 1}
+
+
+async def test_without_origins_any_name_will_do(admin: Admin) -> None:
+    admin.face = AdminFace(health=admin.health, metrics=admin.metrics, origins=None, info=dict)
+    assert (await admin.ask("/livez", host="plant-7.example", origin="http://anywhere.example"))[0] == 200
+
+
+async def test_what_http_itself_refuses_is_plain_text(admin: Admin) -> None:
+    refusal = admin.face.refusal(431, "head too large")
+    assert (refusal.status, refusal.body, refusal.content_type) == (
+        431,
+        b"head too large\n",
+        "text/plain; charset=utf-8",
+    )
+
+
+class Page(HTMLParser):
+    """Text, tags and attributes of a page; complains about tags that are not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag != "meta":
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+async def test_the_status_page_shows_servers_and_why_they_are_down(
+    admin: Admin, autojump_clock: MockClock
+) -> None:
+    admin.health.add("listener:gateway").ready()
+    admin.health.add("sessions:main").ready()
+    git = admin.health.add("server:git", required=True)
+    git.failed("gone for now")
+    git.ready()
+    admin.health.add("server:plc").degraded("no route to host")
+    admin.metrics.server("git").tools_count = 12
+    admin.info["sessions"] = {"active": 5}
+    await trio.sleep(90)
+    status, headers, body = await admin.ask("/status")
+    text = Page(body).text
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    for shown in (
+        "plant-7", "degraded", "1.2.3", "http://127.0.0.1:8766/mcp", "5", "git", "required", "12", "plc",
+        "no route to host", "gone for now (1 min 30 s ago)", "1 min 30 s", "never", "gateway", "main",
+    ):  # fmt: skip
+        assert shown in text, shown
+
+
+async def test_an_empty_status_page_says_so(admin: Admin) -> None:
+    admin.info = {}
+    text = Page((await admin.ask("/status"))[2]).text
+    assert {"mcp-edge", "failing", "No MCP server is configured."} <= set(text)
+    admin.health.stopping = True
+    assert "stopping" in Page((await admin.ask("/status"))[2]).text
+
+
+async def test_nothing_from_outside_becomes_markup(admin: Admin) -> None:
+    nasty = "<script>alert(1)</script>\"'&<img src=x onerror=y>"
+    admin.info = {"name": nasty, "version": nasty, "endpoints": [nasty], "sessions": nasty}
+    admin.health.add(f"server:{nasty}").failed(nasty)
+    page = Page((await admin.ask("/status"))[2])
+    assert page.text.count(nasty) >= 6
+    assert set(page.tags).isdisjoint({"script", "img"})
+    assert "onerror" not in page.attributes
+
+
+async def test_the_page_runs_nothing_and_loads_nothing(admin: Admin) -> None:
+    _, headers, body = await admin.ask("/status")
+    assert headers["content-security-policy"] == SECURITY_POLICY
+    assert SECURITY_POLICY.startswith(f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'")
+    page = Page(body)
+    assert page.attributes.isdisjoint({"style", "src", "onclick"}), "the policy would forbid them"
+    assert not re.search(r"url\(|@import|https?://", body.partition("</style>")[0])
+
+
+async def test_a_request_made_by_hand_needs_no_connection(admin: Admin) -> None:
+    head = HttpRequest("GET", "/health", "", {"host": "localhost"}, frozenset(), b"", "test")
+    assert admin.face.admit(head) is None
+
+
+@pytest.mark.parametrize("peer", ["192.0.2.7:50000", "[2001:db8::7]:50000"])
+async def test_callers_elsewhere_are_not_told_why(admin: Admin, peer: str) -> None:
+    git = admin.health.add("server:git", required=True)
+    git.degraded("cannot open /srv/customer-list")
+    git.detail["stderr"] = ["password is hunter2"]
+    admin.peer = peer
+    for target in ("/readyz?verbose", "/health", "/status"):
+        _, _, body = await admin.ask(target)
+        assert "git" in body
+        assert "customer-list" not in body
+        assert "hunter2" not in body
+
+
+@pytest.mark.parametrize("peer", ["unix", "[::1]:50000", "127.9.9.9:1"])
+async def test_callers_on_this_machine_are_told_why(admin: Admin, peer: str) -> None:
+    admin.health.add("server:git", required=True).degraded("cannot open the repository")
+    admin.peer = peer
+    for target in ("/readyz?verbose", "/health", "/status"):
+        assert "cannot open the repository" in (await admin.ask(target))[2]

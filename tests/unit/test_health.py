@@ -1,0 +1,156 @@
+from edge.health import Health, Status, ago
+
+
+class Clock:
+    """Monotonic seconds and Unix time, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return 1_700_000_000.0 + self.now
+
+
+def health(clock: Clock) -> Health:
+    return Health(now=clock.monotonic, wall=clock.wall)
+
+
+def test_nothing_set_up_is_not_ready() -> None:
+    it = health(Clock())
+    assert not it.is_ready()
+    assert it.lines() == ["not ready", "[-] process starting: nothing that is required has been set up yet"]
+    assert it.report(100.0)["uptime_seconds"] == 0
+
+
+def test_ready_means_listeners_and_required_servers() -> None:
+    it = health(Clock())
+    listener, git = it.add("listener:gateway"), it.add("server:git", required=True)
+    optional = it.add("server:plc")
+    listener.ready()
+    assert (it.is_ready(), it.verdict()) == (False, "failing")
+    git.ready()
+    assert (it.is_ready(), it.verdict()) == (True, "degraded")
+    optional.ready()
+    assert (it.is_ready(), it.verdict()) == (True, "ok")
+    optional.degraded("exited with status 1")
+    assert (it.is_ready(), it.verdict()) == (True, "degraded")
+    git.failed("given up")
+    assert (it.is_ready(), it.verdict()) == (False, "failing")
+
+
+def test_a_process_that_was_asked_to_end_is_not_ready() -> None:
+    it = health(Clock())
+    it.add("listener:gateway").ready()
+    it.stopping = True
+    assert not it.is_ready()
+    assert it.lines(verbose=False) == ["not ready", "[-] process stopping"]
+
+
+def test_a_removed_thing_no_longer_counts() -> None:
+    it = health(Clock())
+    it.add("listener:gateway").ready()
+    it.add("server:git", required=True)
+    it.remove("server:git")
+    it.remove("server:never-there")
+    assert it.verdict() == "ok"
+
+
+def test_since_counts_from_the_change_of_state_not_from_its_repetition() -> None:
+    clock = Clock()
+    status = health(clock).add("server:git")
+    clock.now = 110.0
+    status.degraded("no such command")
+    clock.now = 150.0
+    status.degraded("exited with status 1")
+    assert status.line() == "[-] server:git degraded for 40 s: exited with status 1"
+    record = status.report(151.0)
+    assert (record["since"], record["state_seconds"]) == ("2023-11-14T22:15:10Z", 41.0)
+    assert (record["last_error"], record["last_error_seconds_ago"]) == ("exited with status 1", 1.0)
+
+
+def test_an_error_is_remembered_when_it_is_good_again() -> None:
+    clock = Clock()
+    status = health(clock).add("server:git")
+    status.failed("broken")
+    clock.now = 130.0
+    status.ready()
+    clock.now = 190.0
+    status.succeeded()
+    assert status.line() == "[+] server:git ready for 1 min 0 s"
+    record = status.report(195.5)
+    assert (record["reason"], record["last_error"], record["last_seen_seconds_ago"]) == (None, "broken", 5.5)
+
+
+def test_lines_name_all_or_only_what_stands_in_the_way() -> None:
+    it = health(Clock())
+    it.add("server:git", required=True).starting("waiting for initialize")
+    it.add("listener:gateway").ready()
+    it.add("server:plc").degraded("away")
+    assert it.lines(verbose=False) == [
+        "not ready",
+        "[-] server:git starting for 0 s (required): waiting for initialize",
+    ]
+    assert it.lines() == [
+        "not ready",
+        "[+] listener:gateway ready for 0 s",
+        "[-] server:git starting for 0 s (required): waiting for initialize",
+        "[-] server:plc degraded for 0 s: away",
+    ]
+
+
+def test_the_report_has_servers_listeners_and_the_rest_sorted_by_name() -> None:
+    clock = Clock()
+    it = health(clock)
+    for key in ("server:plc", "sessions:main", "listener:gateway", "server:git"):
+        it.add(key).stopped()
+    clock.now = 105.0
+    report = it.report(105.0)
+    assert [record["name"] for record in report["servers"]] == ["git", "plc"]
+    assert [record["name"] for record in report["listeners"]] == ["gateway"]
+    assert [record["name"] for record in report["parts"]] == ["main"]
+    assert (report["status"], report["ready"], report["uptime_seconds"]) == ("failing", False, 5.0)
+    assert report["servers"][0] == {
+        "name": "git", "state": "stopped", "required": False, "connected": False, "since": "2023-11-14T22:15:00Z",
+        "state_seconds": 5.0, "reason": None, "last_seen_seconds_ago": None, "last_error": None,
+        "last_error_seconds_ago": None, "restarts": 0,
+    }  # fmt: skip
+
+
+def test_detail_is_shown_but_hides_nothing() -> None:
+    status = health(Clock()).add("server:git")
+    status.detail |= {"tools_count": 3, "state": "ready"}
+    record = status.report(100.0)
+    assert (record["tools_count"], record["state"]) == (3, "starting")
+
+
+def test_a_reason_is_one_short_line_without_secrets() -> None:
+    clock = Clock()
+    clean = Health(now=clock.monotonic, wall=clock.wall, clean=lambda text: text.replace("hunter2", "***"))
+    status = clean.add("server:git")
+    status.failed("login hunter2\n[+] listener:gateway ready\t" + "x" * 1000)
+    assert status.reason.startswith("login *** [+] listener:gateway ready xxx")
+    assert len(status.reason) == 400
+    assert status.last_error == status.reason
+
+
+def test_a_detail_is_shown_without_secrets_however_deep() -> None:
+    clock = Clock()
+    clean = Health(now=clock.monotonic, wall=clock.wall, clean=lambda text: text.replace("hunter2", "***"))
+    status = clean.add("server:git")
+    status.detail |= {"stderr": ["login hunter2", "ok"], "deep": {"x": ("hunter2", 1, None)}}
+    record = status.report(100.0)
+    assert (record["stderr"], record["deep"]) == (["login ***", "ok"], {"x": ["***", 1, None]})
+
+
+async def test_the_clock_is_the_loops_unless_another_is_given() -> None:
+    assert Health().add("server:git").report(0.0)["state"] == "starting"
+    assert Status("server:git").state == "starting"
+
+
+def test_durations_have_two_units_at_most() -> None:
+    assert [ago(s) for s in (-1, 59.9, 60, 3600, 86_399, 200_000)] == [
+        "0 s", "59 s", "1 min 0 s", "1 h 0 min", "23 h 59 min", "2 d 7 h",
+    ]  # fmt: skip

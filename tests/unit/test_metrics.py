@@ -1,0 +1,319 @@
+import platform
+import re
+from collections.abc import Callable, Iterable
+from itertools import count
+from pathlib import Path
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from edge.metrics import MAX_TOOLS, METHODS, SESSION_ENDS, Counts, Histogram, Metrics, prefers_openmetrics
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0"
+Series = dict[str, float]
+
+DOCUMENTED = """
+build_info start_time_seconds uptime_seconds
+upstream_connected upstream_tools_count upstream_reconnects_total upstream_last_seen_seconds upstream_restarts_total
+upstream_initialize_total upstream_initialize_duration_seconds upstream_health_checks_total
+upstream_reconnect_attempts_total upstream_backoff_seconds_total upstream_in_backoff upstream_current_backoff_seconds
+upstream_session_resets_total upstream_tools_refresh_total upstream_tools_refresh_duration_seconds
+upstream_tools_last_refresh_timestamp_seconds upstream_bytes_total
+upstream_calls_waiting upstream_calls_in_flight upstream_outbox_bytes upstream_dropped_items
+upstream_noise_lines_total upstream_oversized_lines_total upstream_notes_dropped_total
+downstream_sessions_active downstream_sessions_total downstream_session_duration_seconds
+downstream_session_terminations_total mcp_requests_total mcp_request_duration_seconds
+mcp_auth_attempts_total mcp_auth_failures_total config_reloads_total config_last_reload_timestamp_seconds
+tool_calls_total tool_call_errors_total tool_call_duration_seconds
+http_refused_total denied_total connections connections_accepted_total connections_rejected_total
+write_timeouts_total notes_dropped_total queue_length part_crashes_total
+"""
+
+
+def metrics() -> Metrics:
+    uptime = count(10.0, 15.0)
+    return Metrics(
+        version="1.2.3", now=lambda: 1000.0, wall=lambda: 5000.0, uptime_clock=lambda: next(uptime)
+    )
+
+
+def body(of: Metrics, accept: str = "") -> str:
+    return of.exposition(accept)[0].decode()
+
+
+def series(of: Metrics, family: str) -> Series:
+    """The samples of one family, by name and labels as written."""
+    lines = [line for line in body(of).splitlines() if line.startswith(f"mcp_edge_{family}")]
+    return {
+        name.removeprefix("mcp_edge_"): float(value)
+        for name, value in (line.rsplit(" ", 1) for line in lines)
+    }
+
+
+def busy() -> Metrics:
+    of = metrics()
+    server = of.server("git")
+    server.connected = True
+    server.tool_call('odd"\\\nname', 0.3, None)
+    server.in_backoff = True
+    server.last_refresh_ts = 4000.0
+    of.server("plc").tool_call("read", 31.0, "internal")
+    of.queues["notes"] = lambda: 3
+    of.config_last_reload_ts = 1.0
+    of.http_refused.add("499")
+    return of
+
+
+def families(text: str, parser: str) -> Iterable[Metric]:
+    parse: Callable[[str], Iterable[Metric]] = parse_openmetrics if parser == "openmetrics" else parse_text
+    return parse(text)
+
+
+@pytest.mark.parametrize(("accept", "parser"), [("", "text"), (OPENMETRICS, "openmetrics")])
+def test_a_strict_parser_takes_all_of_it(accept: str, parser: str) -> None:
+    found = list(families(body(busy(), accept), parser))
+    names = [family.name for family in found]
+    assert len(names) == len(set(names)) > 50
+    assert all(
+        name.startswith("mcp_edge_") and family.documentation
+        for name, family in zip(names, found, strict=True)
+    )
+    labels = [s.labels["tool"] for f in found if f.name == "mcp_edge_tool_calls" for s in f.samples]
+    assert labels == ['odd"\\\nname', "read"]
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+def test_each_family_is_described_once_and_nothing_says_created(accept: str) -> None:
+    text = body(busy(), accept)
+    for word in ("HELP", "TYPE"):
+        described = re.findall(rf"^# {word} (\S+)", text, re.MULTILINE)
+        assert len(described) == len(set(described)) > 50
+    assert "_created" not in text
+
+
+def test_the_documented_families_are_all_there_and_no_other() -> None:
+    described = re.findall(r"^# TYPE mcp_edge_(\S+)", body(busy()), re.MULTILINE)
+    of_the_process = {name for name in described if name.startswith("process_")}
+    assert set(described) - of_the_process == set(DOCUMENTED.split())
+
+
+def test_content_type_follows_accept() -> None:
+    of = metrics()
+    assert of.exposition("")[1] == "text/plain; version=0.0.4; charset=utf-8"
+    assert of.exposition(OPENMETRICS)[1] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert body(of, OPENMETRICS).endswith("# EOF\n")
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("application/openmetrics-text", True),
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1", True),
+        ("text/plain, application/openmetrics-text; q=0.9", False),
+        ("application/openmetrics-text;q=0", False),
+        ("application/openmetrics-text;q=often", False),
+        ("Application/OpenMetrics-Text; q=0.5", True),
+    ],
+)
+def test_openmetrics_is_given_to_those_who_prefer_it(accept: str, wanted: bool) -> None:
+    assert prefers_openmetrics(accept) is wanted
+
+
+def test_closed_label_sets_are_there_from_the_start_with_0() -> None:
+    of = metrics()
+    requests = series(of, "mcp_requests_total")
+    assert len(requests) == 2 * (len(METHODS) + 4)
+    assert set(requests.values()) == {0}
+    assert series(of, "downstream_session_terminations_total") == {
+        f'downstream_session_terminations_total{{reason="{reason}"}}': 0 for reason in SESSION_ENDS
+    }
+    assert series(of, "denied_total") == {
+        'denied_total{reason="host"}': 0,
+        'denied_total{reason="origin"}': 0,
+    }
+    assert series(of, "config_reloads_total").keys() == {
+        'config_reloads_total{result="success"}', 'config_reloads_total{result="error"}',
+    }  # fmt: skip
+
+
+def test_build_info_names_version_and_the_python_that_runs() -> None:
+    labels = f'python_version="{platform.python_version()}",version="1.2.3"'
+    assert series(metrics(), "build_info") == {f"build_info{{{labels}}}": 1}
+
+
+def test_start_and_uptime_come_from_their_own_clocks() -> None:
+    of = metrics()
+    assert series(of, "start_time_seconds") == {"start_time_seconds": 5000}
+    assert series(of, "uptime_seconds") == {
+        "uptime_seconds": 30
+    }  # the third reading, 15 s from one to the next
+
+
+def test_requests_are_counted_by_method_and_result_and_no_other_label() -> None:
+    of = metrics()
+    of.request("tools/call", "success", 0.02)
+    of.request("tools/call", "error", 0.02)
+    of.request("made/up", "whatever", 31.0)
+    counts = {key: n for key, n in series(of, "mcp_requests_total").items() if n}
+    assert counts == {
+        'mcp_requests_total{method="tools/call",result="success"}': 1,
+        'mcp_requests_total{method="tools/call",result="error"}': 1,
+        'mcp_requests_total{method="unknown",result="error"}': 1,
+    }
+    assert "made/up" not in body(of)
+
+
+def test_histogram_buckets_are_inclusive_and_add_up() -> None:
+    of = metrics()
+    for seconds in (0.005, 0.0051, 10.0, 31.0):
+        of.request("ping", "success", seconds)
+    found = {
+        key: n for key, n in series(of, "mcp_request_duration_seconds").items() if 'method="ping"' in key
+    }
+    bucket = 'mcp_request_duration_seconds_bucket{{le="{}",method="ping"}}'
+    assert [found[bucket.format(le)] for le in ("0.005", "0.01", "5.0", "10.0", "30.0", "+Inf")] == [
+        1,
+        2,
+        2,
+        3,
+        3,
+        4,
+    ]
+    assert found['mcp_request_duration_seconds_count{method="ping"}'] == 4
+    assert found['mcp_request_duration_seconds_sum{method="ping"}'] == pytest.approx(41.0101)
+
+
+def test_sessions_are_counted_in_and_out_with_their_age() -> None:
+    of = metrics()
+    of.session_created()
+    of.session_created()
+    of.session_ended("idle_timeout", 3600.0)
+    of.sessions_active = lambda: 1
+    assert series(of, "downstream_sessions") == {
+        "downstream_sessions_active": 1,
+        "downstream_sessions_total": 2,
+    }
+    assert series(of, "downstream_session_terminations_total")[
+        'downstream_session_terminations_total{reason="idle_timeout"}'
+    ] == 1  # fmt: skip
+    duration = series(of, "downstream_session_duration_seconds")
+    assert duration['downstream_session_duration_seconds_bucket{le="1800.0"}'] == 0
+    assert duration['downstream_session_duration_seconds_bucket{le="3600.0"}'] == 1
+
+
+def test_a_server_has_every_series_from_the_start_but_backoff_and_refresh_time() -> None:
+    of = metrics()
+    of.server("git")
+    found = series(of, "upstream_")
+    assert found['upstream_connected{server="git"}'] == 0
+    assert found['upstream_last_seen_seconds{server="git"}'] == -1
+    assert found['upstream_health_checks_total{result="failure",server="git"}'] == 0
+    assert found['upstream_session_resets_total{reason="expired",server="git"}'] == 0
+    assert found['upstream_bytes_total{direction="sent",server="git"}'] == 0
+    absent = (
+        "upstream_in_backoff",
+        "upstream_current_backoff_seconds",
+        "upstream_tools_last_refresh_timestamp",
+    )
+    assert not [key for key in found if key.startswith(absent)]
+
+
+def test_what_happens_at_a_server_is_told() -> None:
+    of = metrics()
+    server = of.server("git")
+    server.connected, server.last_success, server.in_backoff, server.backoff_s = True, 990.5, True, 4.0
+    server.backoff_total += 1.5
+    server.bytes_received += 7
+    server.initialize("success", 0.2)
+    server.health_check("failure")
+    server.reconnect_attempt("error")
+    server.refresh("error", 0.1)
+    server.refresh("success", 0.1)
+    found = series(of, "upstream_")
+    label = 'server="git"'
+    assert found[f"upstream_connected{{{label}}}"] == 1
+    assert found[f"upstream_last_seen_seconds{{{label}}}"] == 9.5
+    assert found[f"upstream_in_backoff{{{label}}}"] == 1
+    assert found[f"upstream_current_backoff_seconds{{{label}}}"] == 4
+    assert found[f"upstream_backoff_seconds_total{{{label}}}"] == 1.5
+    assert found[f'upstream_bytes_total{{direction="received",{label}}}'] == 7
+    assert found[f'upstream_initialize_total{{result="success",{label}}}'] == 1
+    assert found[f"upstream_initialize_duration_seconds_count{{{label}}}"] == 1
+    assert found[f'upstream_health_checks_total{{result="failure",{label}}}'] == 1
+    assert found[f'upstream_reconnect_attempts_total{{result="error",{label}}}'] == 1
+    assert found[f'upstream_tools_refresh_total{{result="error",{label}}}'] == 1
+    assert found[f"upstream_tools_refresh_duration_seconds_count{{{label}}}"] == 2
+    assert found[f"upstream_tools_last_refresh_timestamp_seconds{{{label}}}"] == 5000
+
+
+def test_the_series_of_a_removed_server_go_with_it() -> None:
+    of = busy()
+    of.drop_server("git")
+    of.drop_server("never-there")
+    assert 'server="git"' not in body(of)
+    assert 'server="plc"' in body(of)
+    assert of.server("git").connected is False, "and one of the same name begins anew"
+
+
+def test_tool_calls_are_counted_with_failures_among_them() -> None:
+    of = metrics()
+    git = of.server("git")
+    git.tool_call("log", 0.1, None)
+    git.tool_call("log", 0.1, "upstream_timeout")
+    git.tool_call("log", 0.1, "never heard of")
+    assert series(of, "tool_calls_total") == {'tool_calls_total{server="git",tool="log"}': 3}
+    errors = series(of, "tool_call_errors_total")
+    assert {key for key, n in errors.items() if n} == {
+        'tool_call_errors_total{reason="upstream_timeout",server="git",tool="log"}',
+        'tool_call_errors_total{reason="internal",server="git",tool="log"}',
+    }
+    assert len(errors) == 7, "every reason is there, once the tool was called"
+
+
+def test_tools_beyond_the_limit_share_one_series() -> None:
+    of = metrics()
+    git = of.server("git")
+    for n in range(MAX_TOOLS + 5):
+        git.tool_call(f"tool{n}", 0.1, None)
+    calls = series(of, "tool_calls_total")
+    assert len(calls) == MAX_TOOLS + 1
+    assert calls['tool_calls_total{server="git",tool="_unknown"}'] == 5
+
+
+def test_a_value_outside_a_closed_set_counts_as_other() -> None:
+    counts = Counts(("a",))
+    counts.add("a")
+    counts.add("b")
+    counts.add("c", 2)
+    assert counts == {"a": 1, "other": 3}
+
+
+def test_refusals_and_denials_are_counted() -> None:
+    of = metrics()
+    of.refused(413)
+    of.denied("host")
+    assert series(of, "http_refused_total")['http_refused_total{status="413"}'] == 1
+    assert series(of, "denied_total")['denied_total{reason="host"}'] == 1
+
+
+def test_queues_that_are_named_are_shown_as_long_as_they_are() -> None:
+    assert series(busy(), "queue_length") == {'queue_length{queue="notes"}': 3}
+
+
+def test_process_metrics_are_those_of_this_process() -> None:
+    found = series(metrics(), "process_")
+    assert found["process_cpu_seconds_total"] > 0
+    assert found["process_max_fds"] > 0
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("no /proc on this system: the rest is left out, as it should be")
+    assert found["process_open_fds"] >= 3
+    assert found["process_threads"] >= 1
+    assert 1e6 < found["process_resident_memory_bytes"] < found["process_virtual_memory_bytes"]
+
+
+def test_a_histogram_starts_empty() -> None:
+    assert (Histogram().counts, Histogram().sum) == ([0] * 13, 0.0)
