@@ -39,6 +39,7 @@ from edge.parts.sessions import LiveSession, Sessions
 from edge.parts.stdio_channel import connect_stdio
 from edge.parts.upstream import Upstream
 from edge.parts.views import Views
+from edge.proto.mcp import METHODS
 from edge.supervise.slot import Part, Slot
 from edge.supervise.supervisor import Supervisor
 
@@ -63,7 +64,7 @@ class App:
     def __init__(self, config: EdgeConfig, *, redactor: Redactor) -> None:
         self.config = config
         self.name = config.name or socket.gethostname()
-        self.metrics = Metrics()
+        self.metrics = Metrics(methods=METHODS)
         self.health = Health(clean=redactor.clean)
         gateway = config.gateway
         self.upstreams: dict[str, Upstream] = {}

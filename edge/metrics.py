@@ -27,14 +27,6 @@ if TYPE_CHECKING:
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SESSION_SECONDS = (1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 21600.0)
 
-METHODS = (
-    "initialize", "ping", "logging/setLevel", "completion/complete",
-    "tools/list", "tools/call", "prompts/list", "prompts/get",
-    "resources/list", "resources/templates/list", "resources/read",
-    "resources/subscribe", "resources/unsubscribe",
-    "notifications/initialized", "notifications/cancelled", "notifications/progress",
-    "notifications/roots/list_changed",
-)  # fmt: skip
 NOT_METHODS = ("listen", "terminate", "invalid", "unknown")  # GET, DELETE, no method, any other method
 RESULTS = ("success", "error")
 SESSION_ENDS = ("client_delete", "idle_timeout", "init_failed", "gateway_shutdown", "limit")
@@ -169,7 +161,7 @@ class Metrics:
         self,
         *,
         version: str = __version__,
-        methods: Iterable[str] = METHODS,
+        methods: Iterable[str] = (),
         now: Callable[[], float] = trio.current_time,
         wall: Callable[[], float] = time.time,
         uptime_clock: Callable[[], float] = time.monotonic,

@@ -27,6 +27,9 @@ EndReason = Literal["client_delete", "idle_timeout", "init_failed", "gateway_shu
 OUTBOX_LIMIT = 256
 """Notifications kept for a session's GET stream; over it the oldest is dropped and counted."""
 
+NEWS_KEEP_S = 60.0
+"""How long they are kept while no GET stream is open: as long as the events of one that broke (proto/replay.py)."""
+
 TICK_S = 1.0
 TIDY_EVERY_S = 5.0
 TIDY_LIMIT_S = 10.0
@@ -80,6 +83,7 @@ class LiveSession:
     __slots__ = (
         "_changed",
         "_dropped",
+        "_keeps",
         "_outbox",
         "_ring",
         "born",
@@ -90,7 +94,14 @@ class LiveSession:
         "state",
     )
 
-    def __init__(self, state: Session, *, now: float, dropped: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        state: Session,
+        *,
+        now: float,
+        dropped: Callable[[int], None],
+        keeps: Callable[["LiveSession"], None],
+    ) -> None:
         self.state = state
         self.born = now
         self.calls: dict[Id, InFlight] = {}
@@ -98,10 +109,11 @@ class LiveSession:
         self.standing_stream: str | None = None
         self.ended = False
         # Made when first needed: most sessions never stream, and there may be very many of them.
-        self._outbox: deque[str] | None = None
+        self._outbox: deque[tuple[float, str]] | None = None
         self._ring: ReplayRing | None = None
         self._changed: trio.Event | None = None
         self._dropped = dropped
+        self._keeps = keeps
 
     @property
     def ring(self) -> ReplayRing:
@@ -123,8 +135,9 @@ class LiveSession:
             self._outbox = deque()
         if len(self._outbox) >= OUTBOX_LIMIT:
             self._outbox.popleft()
-            self._dropped()
-        self._outbox.append(encode_notification(method, params))
+            self._dropped(1)
+        self._outbox.append((trio.current_time(), encode_notification(method, params)))
+        self._keeps(self)
         self._wake()
 
     def list_changed(self, kind: str) -> None:
@@ -139,8 +152,8 @@ class LiveSession:
             for kind in self.state.take_dirty()
         ]
         if self._outbox:
-            news += self._outbox
-            self._outbox.clear()
+            news += [text for _, text in self._outbox]
+            self._outbox = None
         return news
 
     async def wait_changed(self) -> None:
@@ -152,6 +165,7 @@ class LiveSession:
     def record(self, stream: str, text: str) -> str:
         """Keep an event of `stream` for clients that come back; its id."""
         event_id = self.ring.append(stream, text, now=trio.current_time())
+        self._keeps(self)
         self._wake()
         return event_id
 
@@ -169,6 +183,19 @@ class LiveSession:
             self.close_stream(self.standing_stream)
         self.standing_stream = self.ring.open_stream()
         return self.standing_stream
+
+    def let_go(self, now: float) -> bool:
+        """Drop what has been kept for too long; whether anything is left. A client that never comes back for it
+        would otherwise hold it until its session expires."""
+        outbox = self._outbox
+        if outbox and self.listener is None:
+            before = len(outbox)
+            while outbox and now - outbox[0][0] > NEWS_KEEP_S:
+                outbox.popleft()
+            self._dropped(before - len(outbox))
+        if self._ring is not None:
+            self._ring.expire(now)
+        return bool(outbox) or bool(self._ring)
 
     def end(self) -> None:
         self.ended = True
@@ -205,6 +232,7 @@ class Sessions:
         self._metrics = metrics
         self._live: OrderedDict[str, LiveSession] = OrderedDict()
         self._waiting: dict[Waiting, float] = {}
+        self._keepers: dict[LiveSession, None] = {}
         self._quiet = trio.Event()
         self.draining = False
         self._on_end = on_end
@@ -230,7 +258,7 @@ class Sessions:
             self._make_room()
         now = trio.current_time()
         state = Session(id=secrets.token_hex(16), version=version, view=view, now=now)
-        session = LiveSession(state, now=now, dropped=self._count_dropped)
+        session = LiveSession(state, now=now, dropped=self._count_dropped, keeps=self._note_keeper)
         self._live[state.id] = session
         self._metrics.session_created()
         return session
@@ -252,6 +280,7 @@ class Sessions:
         """End it: its calls are cancelled, its streams close. Ending one that has ended changes nothing."""
         if self._live.pop(session.state.id, None) is None:
             return
+        self._keepers.pop(session, None)
         session.end()
         self._metrics.session_ended(reason, trio.current_time() - session.born)
         self._on_end(session)
@@ -290,6 +319,8 @@ class Sessions:
             await trio.sleep(TICK_S)
             now = trio.current_time()
             self._expire(now)
+            for session in [session for session in self._keepers if not session.let_go(now)]:
+                del self._keepers[session]
             for exchange, due in list(self._waiting.items()):
                 if due <= now:
                     self._waiting[exchange] = now + exchange.KEEPALIVE_S
@@ -329,5 +360,9 @@ class Sessions:
             f"{len(self._live)} sessions are in use, which is the limit (gateway.max_sessions)"
         )
 
-    def _count_dropped(self) -> None:
-        self._metrics.notes_dropped += 1
+    def _count_dropped(self, n: int) -> None:
+        self._metrics.notes_dropped += n
+
+    def _note_keeper(self, session: LiveSession) -> None:
+        if not session.ended:  # the last words of a call that its session's end cancelled
+            self._keepers[session] = None

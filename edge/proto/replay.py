@@ -95,7 +95,7 @@ class ReplayRing:
         state.next += 1
         self._events.append((event, size))
         self._bytes += size
-        self._expire(now)
+        self.expire(now)
         while len(self._events) > self._max_events or self._bytes > self._max_bytes:
             self._drop_oldest()
         return event.id
@@ -105,7 +105,7 @@ class ReplayRing:
         state = self._streams.get(stream)
         if state is None:
             return
-        self._expire(now)
+        self.expire(now)
         state.is_finished = True
         self._forget_if_done(stream)
 
@@ -116,7 +116,7 @@ class ReplayRing:
 
     def after(self, last_event_id: str, *, now: float) -> Replay | None:
         """The events of that id's stream that follow it; None if it is unknown, or one of them is gone."""
-        self._expire(now)
+        self.expire(now)
         parsed = _EVENT_ID.fullmatch(last_event_id)
         if parsed is None:
             return None
@@ -133,7 +133,8 @@ class ReplayRing:
             raise LocalProtocolError(f"stream {stream} is not open")
         return state
 
-    def _expire(self, now: float) -> None:
+    def expire(self, now: float) -> None:
+        """Let go of events that are too old. The other methods do it too; a stream that has gone quiet needs this."""
         while self._events and now - self._events[0][0].at > self._keep_s:
             self._drop_oldest()
 

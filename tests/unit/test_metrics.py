@@ -9,7 +9,7 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from edge.metrics import MAX_TOOLS, METHODS, SESSION_ENDS, Counts, Histogram, Metrics, prefers_openmetrics
+from edge.metrics import MAX_TOOLS, SESSION_ENDS, Counts, Histogram, Metrics, prefers_openmetrics
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 Series = dict[str, float]
@@ -32,10 +32,17 @@ write_timeouts_total notes_dropped_total queue_length part_crashes_total
 """
 
 
+METHODS = ("tools/call", "tools/list", "initialize")
+
+
 def metrics() -> Metrics:
     uptime = count(10.0, 15.0)
     return Metrics(
-        version="1.2.3", now=lambda: 1000.0, wall=lambda: 5000.0, uptime_clock=lambda: next(uptime)
+        methods=METHODS,
+        version="1.2.3",
+        now=lambda: 1000.0,
+        wall=lambda: 5000.0,
+        uptime_clock=lambda: next(uptime),
     )
 
 
