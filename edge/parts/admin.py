@@ -20,10 +20,10 @@ from edge.parts.status_page import SECURITY_POLICY, page
 
 TEXT = "text/plain; charset=utf-8"
 NO_STORE = ("Cache-Control", "no-store")
-FOR_EVERYBODY = frozenset(
-    "name state required connected since state_seconds last_seen_seconds_ago last_error_seconds_ago restarts"
-    " tools_count reconnects".split()
-)
+FOR_EVERYBODY = {
+    "name", "state", "required", "connected", "since", "state_seconds", "last_seen_seconds_ago",
+    "last_error_seconds_ago", "restarts", "tools_count", "reconnects",
+}  # fmt: skip
 """Members of a record in `/health` that callers elsewhere see."""
 
 

@@ -32,7 +32,7 @@ write_timeouts_total notes_dropped_total queue_length part_crashes_total
 """
 
 
-METHODS = ("tools/call", "tools/list", "initialize")
+METHODS = ("tools/call", "tools/list", "initialize", "ping")
 
 
 def metrics() -> Metrics:
