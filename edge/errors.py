@@ -94,11 +94,16 @@ class Gone(UpstreamError):
 
 
 class SessionLost(UpstreamError):
-    """An HTTP server no longer knows our session; `reason` is unknown_session, expired or terminated."""
+    """An HTTP server no longer knows our session; `reason` is unknown_session, expired or terminated.
 
-    def __init__(self, server: str, reason: str) -> None:
+    `answer`: it is a guess, made from the words of an error answer that a tool might use as well; the request may
+    have run. None: an HTTP status, or the code that is there for it, says so.
+    """
+
+    def __init__(self, server: str, reason: str, *, answer: RpcError | None = None) -> None:
         super().__init__(server, f"session lost ({reason})")
         self.reason = reason
+        self.answer = answer
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 HOST_NAME = re.compile(rf"{LABEL}(?:\.{LABEL})*\.?")
 MAX_UNIX_PATH_BYTES = 107  # sun_path of Linux, without its final NUL
 

@@ -93,7 +93,7 @@ class ServerLimits:
 
     def __post_init__(self) -> None:
         rules = Rules()
-        rules.between("concurrency", self.concurrency, 1, 100_000)
+        rules.between("concurrency", self.concurrency, 1, 4000)  # below what `Peer` keeps open
         rules.between("max_line_bytes", self.max_line_bytes, 1024, 1_073_741_824)
         rules.enforce()
 

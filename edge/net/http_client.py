@@ -104,7 +104,7 @@ class HttpPool:
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._opening = 0
-        self._is_closed = False
+        self._closed = trio.Event()
         self._has_idle = trio.Event()
         self._answers_end = True  # False once an answer lingered: then unfinished ones are closed at once
 
@@ -117,7 +117,10 @@ class HttpPool:
         return len(self._idle)
 
     def is_closed(self) -> bool:
-        return self._is_closed
+        return self._closed.is_set()
+
+    async def wait_closed(self) -> None:
+        await self._closed.wait()
 
     def exchange(self, between: Callable[[], Awaitable[None]] | None = None) -> "Exchange":
         """One request and its answer.
@@ -219,7 +222,7 @@ class HttpPool:
 
     def close(self) -> None:
         """Close every connection; exchanges under way end with Gone."""
-        self._is_closed = True
+        self._closed.set()
         for connection in [*self._idle, *self._busy]:
             connection.wire.close()
         self._idle.clear()

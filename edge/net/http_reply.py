@@ -121,7 +121,9 @@ class Reply:
         if not self._is_head and status not in WITHOUT_BODY:
             parts.append(body)
         self.finished = True
-        await self._wire.send(b"".join(parts))
+        data = b"".join(parts)
+        del parts, body  # a client may be slow to take a big answer: it is kept once
+        await self._wire.send(data)
 
     async def start_stream(self, headers: Fields = ()) -> None:
         """200 and an event stream: chunked, or to the end of the connection for HTTP/1.0."""

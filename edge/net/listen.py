@@ -26,6 +26,11 @@ ADVICE = {
     "a Unix socket a directory we may write to",
     errno.ENOENT: "the directory of the Unix socket does not exist",
 }
+OF_THE_CONNECTION = frozenset(
+    {errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
+    | {errno.ENONET, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ETIMEDOUT}
+)
+"""Errors of the connection that waits, which accept(2) of Linux reports as its own."""
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -49,6 +54,10 @@ class ListeningSocket:
                 sock, peer = self._sock.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 continue  # the client has left already
+            except OSError as exc:
+                if exc.errno not in OF_THE_CONNECTION:
+                    raise
+                continue
             return SocketStream(sock), "unix" if self._unix_path else shown(*peer[:2])
 
     def close(self) -> None:

@@ -139,7 +139,7 @@ async def dial(host: str, port: int, tls: ssl.SSLContext | None, *, server: str,
     except trio.TooSlowError as exc:
         what = "connection" if stream is None else "TLS handshake"
         raise Unavailable(server, f"no {what} with {host}:{port} within {timeout_s:g} s") from exc
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:  # the latter of a name that DNS cannot hold
         raise Unavailable(server, f"cannot connect to {host}:{port}: {reason_of(exc)}") from exc
     except trio.BrokenResourceError as exc:
         raise Unavailable(server, f"TLS handshake with {host}:{port} failed: {reason_of(exc)}") from exc
@@ -158,6 +158,8 @@ def reason_of(exc: BaseException) -> str:
         return (exc.reason or "it speaks no TLS").lower().replace("_", " ")
     if isinstance(exc, socket.gaierror):
         return f"the host name is not known ({exc.strerror})"
+    if isinstance(exc, UnicodeError):
+        return "the host name is not valid"
     if isinstance(cause, BaseExceptionGroup):
         return ", ".join(dict.fromkeys(reason_of(leaf) for leaf in leaves(cause)))
     if isinstance(cause, OSError):

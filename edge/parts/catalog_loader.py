@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from edge.errors import RemoteProtocolError, RpcError, TimedOut
+from edge.net.http_client import BadAnswer
+from edge.parts.server_http import HttpRefused
 from edge.proto.jsonrpc import METHOD_NOT_FOUND
 from edge.proto.jsontext import Raw
 from edge.proto.listing import KINDS, Item, Kind, ServerCatalog, read_page
@@ -50,7 +52,7 @@ class CatalogLoader:
     async def load(self, kinds: Iterable[Kind], ask: Ask) -> bool:
         """Read these lists again. A list that fails keeps what it had and makes the answer False.
 
-        Raises what says that the server is not there: Gone, Unavailable, SessionLost.
+        Raises what says that the server is not there: Gone (but for a BadAnswer), Unavailable, SessionLost.
         """
         is_good = True
         for kind in kinds:
@@ -60,7 +62,7 @@ class CatalogLoader:
                 continue
             try:
                 await self._load_one(kind, ask)
-            except (RpcError, TimedOut, RemoteProtocolError) as exc:
+            except (RpcError, TimedOut, RemoteProtocolError, HttpRefused, BadAnswer) as exc:
                 if kind is Kind.TEMPLATES and isinstance(exc, RpcError) and exc.code == METHOD_NOT_FOUND:
                     continue  # no word in the capabilities tells templates from resources
                 is_good = False

@@ -5,7 +5,8 @@
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import trio
 
@@ -21,9 +22,12 @@ from edge.proto.listing import KINDS, Kind
 from edge.proto.mcp import InitializeResult, initialize_params
 
 DEBOUNCE_S = 0.2
+RETRY_LISTS_S = 10.0  # before lists are read again, all of them, if that failed
 START_TIMEOUT_S = 30.0  # of servers that we do not start ourselves; also for one page of a list
 PING_TIMEOUT_S = 10.0
 BUSY_SILENCE_S = 600.0  # a server with calls to do may be silent this long, or twice the calls' own limit
+
+T = TypeVar("T")
 
 REPEATABLE = frozenset(
     (
@@ -64,6 +68,7 @@ class Conversation:
         self._last_heard = trio.current_time()
         self._sessions = 0  # how many times a lost session was replaced
         self._renewing = trio.Lock()
+        self._lost: SessionLost | None = None  # while there is no session: it is being replaced, or will be
         self._stale: set[Kind] = set()
         self._has_stale = trio.Event()
         self._doubt = trio.Event()
@@ -88,10 +93,10 @@ class Conversation:
     async def ask(
         self, method: str, params: str | None, *, notify: Notify | None = None, progress: bool = False
     ) -> Raw:
-        """One request; a lost session is replaced once, for all that wait, and the request sent once more."""
-        if self._renewing.locked():
-            async with self._renewing:
-                pass  # in between, nothing sent would find a session
+        """One request; a lost session is replaced once, for all that wait, and the request sent once more, unless
+        it may have run."""
+        if self._lost is not None:
+            await self._renew(self._sessions, self._lost)  # nothing sent now would find a session
         session = self._sessions
         try:
             result = await self._channel.request(method, params, notify=notify, progress=progress)
@@ -99,6 +104,8 @@ class Conversation:
             self._last_heard = trio.current_time()
             raise
         except SessionLost as lost:
+            if lost.answer is not None and method not in REPEATABLE:
+                raise lost.answer from None  # it may have run, so it is not written again
             await self._renew(session, lost)
             result = await self._channel.request(method, params, notify=notify, progress=progress)
         except (Gone, Unavailable) as exc:
@@ -147,7 +154,7 @@ class Conversation:
             params = initialize_params("mcp-edge", __version__)
             self._init = InitializeResult.read(await self._request_in_time("initialize", params))
             self._channel.negotiated(self._init.version)
-            await self._channel.notify("notifications/initialized", None)
+            await self._in_time(self._channel.notify("notifications/initialized", None))
             result = "success"
         except RpcError as exc:
             raise Ended(self._config.name, "refused initialize", f"{exc.message} ({exc.code})") from exc
@@ -162,52 +169,64 @@ class Conversation:
         await self._desired.replay(self.init.capabilities, self._request_in_time)
 
     async def _renew(self, session: int, lost: SessionLost) -> None:
-        """A new session, unless another task was quicker. Raises `lost` if there is none to be had."""
+        """A new session, unless another task was quicker. Raises SessionLost if there is none to be had.
+
+        Whoever is cancelled over it leaves it to the next one that asks, be it the probe.
+        """
         async with self._renewing:
             if self._sessions != session:
                 return
-            self._metrics.session_resets.add(lost.reason)
-            self._log.info(
-                "session lost, initializing again",
-                extra={"server": self._config.name, "reason": lost.reason},
-            )
+            if self._broken is not None:  # tried once for all that wait: the conversation is about to end
+                raise SessionLost(self._config.name, lost.reason) from self._broken
+            if self._lost is None:
+                self._lost = lost
+                self._metrics.session_resets.add(lost.reason)
+                self._log.info(
+                    "session lost, initializing again",
+                    extra={"server": self._config.name, "reason": lost.reason},
+                )
             try:
                 await self._handshake()
                 await self._tell_desired()
             except EdgeError as exc:
                 self._broken = exc
                 self._doubt.set()
-                raise lost from exc
+                raise SessionLost(self._config.name, lost.reason) from exc
             self._sessions += 1
+            self._lost = None
         if self._loader is not None:
             self._loader.renewed(self.init)
             self.mark_stale(*KINDS)  # mostly it was restarted, and may be another version
 
     async def _request_in_time(self, method: str, params: str | None) -> Raw:
         """Past the lock of `ask`, for those that hold it."""
-        with trio.move_on_after(self._start_timeout_s):
-            return await self._channel.request(method, params)
-        raise TimedOut(self._config.name, self._start_timeout_s)
+        return await self._in_time(self._channel.request(method, params))
 
     async def _ask_in_time(self, method: str, params: str | None) -> Raw:
+        return await self._in_time(self.ask(method, params))
+
+    async def _in_time(self, exchange: Awaitable[T]) -> T:
         with trio.move_on_after(self._start_timeout_s):
-            return await self.ask(method, params)
+            return await exchange
         raise TimedOut(self._config.name, self._start_timeout_s)
 
     async def _refresh_when_stale(self, refreshed: Callable[[], None]) -> None:
+        wait_s = self._config.list_refresh_s
         while True:
-            with trio.move_on_after(self._config.list_refresh_s):
+            with trio.move_on_after(wait_s):
                 await self._has_stale.wait()
                 await trio.sleep(DEBOUNCE_S)  # changes come in bursts
             kinds = tuple(kind for kind in KINDS if kind in self._stale) or KINDS
             self._stale.clear()
             self._has_stale = trio.Event()
+            wait_s = self._config.list_refresh_s
             try:
                 await self.refresh(kinds)
             except (Gone, Unavailable, SessionLost) as exc:
                 self._log.debug(
                     "lists stay as they are", extra={"server": self._config.name, "reason": str(exc)}
                 )
+                wait_s = min(wait_s, RETRY_LISTS_S)
                 continue  # the probe, which such an error wakes, decides what it means
             refreshed()
 

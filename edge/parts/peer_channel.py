@@ -23,8 +23,9 @@ from edge.proto.jsonrpc import (
     encode_error,
     encode_notification,
     encode_result,
+    may_be_answer,
 )
-from edge.proto.jsontext import Raw, one_line
+from edge.proto.jsontext import Raw, decode_text, one_line
 from edge.proto.peer import Answered, Asked, Peer, Stray, Told, TooManyOpen
 
 log = logging.getLogger("edge.upstream")
@@ -173,10 +174,10 @@ class PeerChannel:
                 if not is_late:
                     log.debug("stray message", extra={"server": self._server, "reason": text})
 
-    def garbled(self, exc: BadMessage) -> None:
-        """A message that is none. If it carries the id of an open call, it is that call's answer: nothing else
-        will come for it."""
-        if exc.id is not None:
+    def garbled(self, text: bytes | str, exc: BadMessage) -> None:
+        """A message that is none. If it looks like the answer to an open call, it is: nothing else will come
+        for that."""
+        if exc.id is not None and may_be_answer(text if isinstance(text, str) else decode_text(text)):
             error = ErrorObject(INTERNAL_ERROR, f"the server's answer is not valid: {exc}", None)
             self.receive(Response(exc.id, None, error))
 

@@ -95,6 +95,11 @@ def loss_reason_of(error: ErrorObject) -> str | None:
     return None
 
 
+def is_sure_loss(error: ErrorObject) -> bool:
+    """Whether such an error can be nothing else: the SDKs' code, with a session in its text."""
+    return error.code == SESSION_NOT_FOUND and "session" in error.message.lower()
+
+
 def code_and_message(text: str) -> tuple[int | None, str]:
     """The code and message of a JSON error, bare or inside `error`; else the text itself as the message."""
     try:

@@ -25,6 +25,7 @@ log = logging.getLogger("edge.upstream")
 
 ENDPOINT_S = 30.0  # for the stream's head and its first event
 POSTS_AT_ONCE = 16
+HOLD_S = 5.0  # how long messages wait for the POSTs before them to be answered
 SESSION_OVER = frozenset({401, 403, 404, 410})  # answers to a POST after which no other will fare better
 
 
@@ -59,7 +60,7 @@ class SseChannel:
                 decoder = SseDecoder(self._http.max_bytes)
                 target = await self._begin(exchange, decoder)
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._post_all, target, nursery.cancel_scope)
+                    nursery.start_soon(self._post_all, target, nursery)
                     nursery.start_soon(self._read, exchange, decoder, nursery.cancel_scope)
             ended = self._ended or ended
         except UpstreamError as exc:
@@ -113,7 +114,7 @@ class SseChannel:
         try:
             while chunk := await self._http.read(exchange):
                 self._take(self._feed(decoder, chunk))
-            self._take(decoder.close())
+            self._take(self._feed(decoder, b""))
         except Gone as exc:
             self._end(Ended(self._server, "lost its event stream", exc.text), scope)
         except UpstreamError as exc:
@@ -122,8 +123,9 @@ class SseChannel:
             self._end(Ended(self._server, "ended its event stream"), scope)
 
     def _feed(self, decoder: SseDecoder, chunk: bytes) -> list[SseEvent]:
+        """The events that `chunk` completes; b"" is the end of the stream."""
         try:
-            return decoder.feed(chunk)
+            return decoder.feed(chunk) if chunk else decoder.close()
         except RemoteProtocolError as exc:
             raise Ended(self._server, "sent a broken event stream", str(exc)) from exc
 
@@ -136,15 +138,15 @@ class SseChannel:
             except BadMessage as exc:
                 self._http.metrics.noise_lines += 1
                 log.debug("event skipped", extra={"server": self._server, "reason": str(exc)})
-                self._channel.garbled(exc)
+                self._channel.garbled(event.data, exc)
                 continue
             for message in messages:
                 self._channel.receive(message)
 
     # -- what goes out
 
-    async def _post_all(self, target: str, scope: trio.CancelScope) -> None:
-        """Post what is due: requests side by side, but never past a notification, which may be about them."""
+    async def _post_all(self, target: str, posting: trio.Nursery) -> None:
+        """Post what is due: requests side by side, but not past a notification, which may be about them."""
         try:
             while True:
                 together: list[tuple[str, Message]] = []
@@ -152,27 +154,31 @@ class SseChannel:
                     text = line.decode()
                     message = decode(text)
                     if not isinstance(message, Request) or len(together) == POSTS_AT_ONCE:
-                        await self._post_together(target, together, scope)
+                        await self._post_together(target, together, posting)
                         together = []
                     together.append((text, message))
                     if not isinstance(message, Request):
-                        await self._post_together(target, together, scope)
+                        await self._post_together(target, together, posting)
                         together = []
-                await self._post_together(target, together, scope)
+                await self._post_together(target, together, posting)
         except BadMessage as exc:
             raise AssertionError("a message of ours is none") from exc
 
     async def _post_together(
-        self, target: str, messages: list[tuple[str, Message]], scope: trio.CancelScope
+        self, target: str, messages: list[tuple[str, Message]], posting: trio.Nursery
     ) -> None:
-        if len(messages) == 1:
-            await self._post(target, *messages[0], scope)
-            return
-        async with trio.open_nursery() as nursery:
-            for text, message in messages:
-                nursery.start_soon(self._post, target, text, message, scope)
+        """Wait until the server has taken them, but not for one that answers a POST when its work is done."""
+        taken: list[trio.Event] = []
+        for text, message in messages:
+            taken.append(trio.Event())
+            posting.start_soon(self._post, target, text, message, posting.cancel_scope, taken[-1])
+        with trio.move_on_after(HOLD_S):
+            for event in taken:
+                await event.wait()
 
-    async def _post(self, target: str, text: str, message: Message, scope: trio.CancelScope) -> None:
+    async def _post(
+        self, target: str, text: str, message: Message, scope: trio.CancelScope, taken: trio.Event
+    ) -> None:
         try:
             with self._http.pool.exchange() as exchange:
                 await self._http.post(exchange, target, self._fields, text)
@@ -189,3 +195,5 @@ class SseChannel:
                 failed = ErrorObject(fault.code, fault.message, fault.data)
                 self._channel.receive(Response(message.id, None, failed))
             log.debug("message not taken", extra={"server": self._server, "reason": str(exc)})
+        finally:
+            taken.set()

@@ -24,6 +24,7 @@ from edge.proto.jsonrpc import decode
 MESSAGES_PER_TURN = 16  # then other tasks have theirs
 LAST_WORDS_S = 0.25  # after exit: what is still in the pipes is read, but a grandchild may hold them open
 STDERR_LINES = 20
+STDERR_LINES_PER_S = 200
 STDERR_LINE_CHARS = 500
 NOISE_SHOWN = 3
 
@@ -40,18 +41,25 @@ def connect_stdio(
 
 
 class StderrLog:
-    """Bytes of stderr to log lines, each of bounded length; the last ones are kept."""
+    """Bytes of stderr to log lines, each of bounded length; the last ones are kept.
+
+    Limits: STDERR_LINES_PER_S are logged and the others counted, or a flood would leave no time for anything else.
+    """
 
     def __init__(self, server: str, log: logging.Logger) -> None:
         self._server = server
         self._log = log
         self._rest = b""
+        self._second = -1
+        self._n_logged = 0  # in this second
+        self._n_left_out = 0
         self.last: list[str] = []
 
     def feed(self, chunk: bytes) -> None:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
+        for line in lines[-STDERR_LINES_PER_S:]:
             self._add(line)
+        self._n_left_out += max(0, len(lines) - STDERR_LINES_PER_S)
         if len(self._rest) > STDERR_LINE_CHARS:  # a line without an end is shown in pieces of what was read
             self._add(self._rest)
             self._rest = b""
@@ -60,6 +68,7 @@ class StderrLog:
         """No more will come: a last line needs no line feed."""
         self._add(self._rest)
         self._rest = b""
+        self._say_left_out()
 
     def _add(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
@@ -69,7 +78,21 @@ class StderrLog:
             return
         self.last.append(text)
         del self.last[:-STDERR_LINES]
+        second = int(trio.current_time())
+        if second != self._second:
+            self._say_left_out()
+            self._second, self._n_logged = second, 0
+        if self._n_logged == STDERR_LINES_PER_S:
+            self._n_left_out += 1
+            return
+        self._n_logged += 1
         self._log.info("server says", extra={"server": self._server, "line": text})
+
+    def _say_left_out(self) -> None:
+        if self._n_left_out:
+            extra = {"server": self._server, "lines": self._n_left_out}
+            self._log.info("server says more than is logged", extra=extra)
+            self._n_left_out = 0
 
 
 class StdioConversation:
@@ -158,7 +181,7 @@ class StdioConversation:
                     message = decode(line)
                 except BadMessage as exc:
                     self._noise(line, exc)
-                    self._channel.garbled(exc)
+                    self._channel.garbled(line, exc)
                 else:
                     receive(message)
         self._stdout_ended.set()

@@ -31,6 +31,7 @@ from edge.parts.server_http import (
     JSON,
     ServerHttp,
     answer_in,
+    is_sure_loss,
     loss_reason,
     loss_reason_of,
     media_type,
@@ -46,6 +47,7 @@ from edge.proto.jsonrpc import (
     encode_error,
     encode_notification,
     encode_result,
+    may_be_answer,
 )
 from edge.proto.jsontext import Raw
 from edge.proto.mcp import H_LAST_EVENT, H_SESSION, H_VERSION
@@ -55,6 +57,8 @@ from edge.scopes import goodbye
 
 log = logging.getLogger("edge.upstream")
 
+SAY_S = 10.0  # for a message that has no answer to be taken
+UNDECIDED_BYTES = 4096  # of white space, before a body that does not say what it is counts as JSON
 SKIPPED_EVENTS = frozenset({"ping", "keepalive", "heartbeat"})
 MAX_NOTES = 256  # kept for one caller that is slow to take them
 RESUME_S = 1.0  # before a broken answer is fetched again, if the server names no time
@@ -129,6 +133,12 @@ class Trail:
         if decoder.retry_ms is not None:
             self.retry_s = min(decoder.retry_ms / 1000, RESUME_LIMIT_S)
 
+    def fields(self) -> dict[str, str]:
+        """Where to resume. An id is any text: it goes into its field as UTF-8, which fields carry as Latin-1."""
+        if self.last_event_id is None:
+            return {}
+        return {H_LAST_EVENT: self.last_event_id.encode().decode("latin-1")}
+
 
 class StreamableChannel:
     """Implements `Channel`. `listen` runs beside its users, `end` is called when they are done."""
@@ -170,9 +180,10 @@ class StreamableChannel:
         await call.deliver()
         if response.error is not None:
             error = response.error
+            answer = RpcError(error.code, error.message, error.data)
             if session.id is not None and method != "initialize" and (reason := loss_reason_of(error)):
-                raise SessionLost(self._server, reason)
-            raise RpcError(error.code, error.message, error.data)
+                raise SessionLost(self._server, reason, answer=None if is_sure_loss(error) else answer)
+            raise answer
         if response.result is None:
             raise AssertionError("an answer has a result or an error")
         return response.result
@@ -213,7 +224,7 @@ class StreamableChannel:
             kind, first = kind_of(body), body
         elif kind != EVENTS:
             kind = ""
-            while not kind and (chunk := await self._http.read(exchange)):
+            while not kind and len(first) < UNDECIDED_BYTES and (chunk := await self._http.read(exchange)):
                 first += chunk
                 kind = kind_of(first)
         if kind == EVENTS:
@@ -245,7 +256,9 @@ class StreamableChannel:
         while response is None:
             if trail.last_event_id is None:
                 raise Gone(self._server, "the event stream ended before the response")
-            await trio.sleep(trail.retry_s)
+            with trio.move_on_after(trail.retry_s):
+                await self._http.pool.wait_closed()
+                raise Gone(self._server, "the conversation ended before the response")
             n_before = trail.n_events
             try:
                 response = await self._resume(session, call, trail)
@@ -264,11 +277,9 @@ class StreamableChannel:
         return response
 
     async def _resume(self, session: HttpSession, call: HttpCall, trail: Trail) -> Response | None:
-        if trail.last_event_id is None:
-            raise AssertionError("nothing to resume from")
         with self._http.pool.exchange(call.deliver if call.notify is not None else None) as exchange:
             call.exchange = exchange
-            fields = session.fields() | {H_LAST_EVENT: trail.last_event_id}
+            fields = session.fields() | trail.fields()
             await self._http.get(exchange, self._http.target, fields)
             if exchange.status // 100 != 2:
                 return await self._refused(exchange, session, call.id)
@@ -314,7 +325,8 @@ class StreamableChannel:
         try:
             messages = messages_in(text)
         except BadMessage as exc:
-            if call is not None and event.event == "message" and exc.id in (None, call.id):
+            is_ours = call is not None and event.event == "message" and exc.id in (None, call.id)
+            if is_ours and may_be_answer(text):
                 raise BadAnswer(self._server, f"an event is no JSON-RPC message: {exc}") from exc
             log.debug("event skipped", extra={"server": self._server, "reason": str(exc)})
             return None
@@ -377,9 +389,10 @@ class StreamableChannel:
             exchange.leave()  # what it says besides is of no use
 
     async def _say(self, text: str, session: HttpSession) -> None:
-        """Send what nobody waits for: that it failed is for the log."""
+        """Send what nobody waits for: that it failed is for the log, and a stream must not stand still over it."""
         try:
-            await self._post(text, session)
+            with trio.move_on_after(SAY_S):
+                await self._post(text, session)
         except UpstreamError as exc:
             log.debug("message not sent", extra={"server": self._server, "reason": str(exc)})
 
@@ -403,17 +416,13 @@ class StreamableChannel:
             try:
                 if not await self._listen_once(session, trail, backoff):
                     return
-            except SessionLost:
-                return  # the next call finds out, and begins another
             except UpstreamError as exc:
                 log.debug("notification stream broken", extra={"server": self._server, "reason": str(exc)})
             await trio.sleep(max(trail.retry_s, backoff.next(trio.current_time())))
 
     async def _listen_once(self, session: HttpSession, trail: Trail, backoff: Backoff) -> bool:
         """Open the stream and read it to its end; False if the server has none."""
-        fields = session.fields()
-        if trail.last_event_id is not None:
-            fields[H_LAST_EVENT] = trail.last_event_id
+        fields = session.fields() | trail.fields()
         with self._http.pool.exchange() as exchange:
             await self._http.get(exchange, self._http.target, fields)
             if exchange.status in NO_PUSH:

@@ -7,8 +7,12 @@ or to a parent of it by path (MCP 2025-11-25, Resources: an update may name a su
 
 from collections.abc import Iterator
 
+from edge.errors import RpcError
 from edge.parts.sessions import LiveSession
 from edge.parts.upstream import Upstream
+from edge.proto.mcp import INVALID_PARAMS
+
+MAX_URI_CHARS = 4096
 
 Interest = tuple[str, str]
 """Server name and the URI as that server knows it."""
@@ -27,6 +31,8 @@ class Subscriptions:
 
     async def add(self, session: LiveSession, upstream: Upstream, uri: str, published: str) -> None:
         """Subscribe; raises what the server answers, and then nothing is remembered that was not before."""
+        if len(uri) > MAX_URI_CHARS:
+            raise RpcError(INVALID_PARAMS, f"params.uri may have {MAX_URI_CHARS} characters")
         interest = (upstream.name, uri)
         known = session in self._sessions.get(interest, {})
         # Entered before the server is asked: an update may come before its answer does.
@@ -93,6 +99,8 @@ class Subscriptions:
 
 def _self_and_parents(uri: str) -> Iterator[str]:
     yield uri
+    if len(uri) > MAX_URI_CHARS:
+        return  # nobody can have subscribed to one of its longer parents, and there may be very many
     end = len(uri)
     floor = uri.find("://") + 3
     while (end := uri.rfind("/", floor, end)) > floor:

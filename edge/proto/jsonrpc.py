@@ -94,6 +94,18 @@ def decode(data: bytes | bytearray | str) -> Message:
     return Request(id_text, method[0], raw)
 
 
+def may_be_answer(text: str) -> bool:
+    """Whether what `decode` refused can have been meant as an answer to us.
+
+    It cannot if it names a method (the id is the sender's own then), or is an object of some other kind.
+    """
+    try:
+        found = spans(text)
+    except BadMessage:
+        return True
+    return "method" not in found and not found.keys().isdisjoint(("jsonrpc", "result", "error"))
+
+
 def decode_batch(text: str) -> list[Message | BadMessage] | None:
     """The messages of a batch, each bad one as its own error; None if `text` is not an array."""
     if not is_array(text):
@@ -150,7 +162,9 @@ def _id_text(text: str, member: Span) -> Id | None:
 def _response(text: str, found: dict[str, Span], id_member: Span | None, id_text: Id | None) -> Response:
     result, error = found.get("result"), found.get("error")
     if result is not None and error is not None and error[0] is None:
-        error = None  # `"error": null` beside a result, as JSON-RPC 1.0 had it, is still written by some servers
+        error = (
+            None  # `"error": null` beside a result, as JSON-RPC 1.0 had it, is still written by some servers
+        )
     if result is None and error is None:
         raise BadMessage(INVALID_REQUEST, "neither method nor result nor error", id=id_text)
     if id_text is None and id_member is not None and id_member[0] is not None:

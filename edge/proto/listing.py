@@ -13,6 +13,8 @@ from edge.proto.itemshape import null_members, wrong_with
 from edge.proto.jsontext import Raw, elements, members, replace_members
 
 MAX_NAME_IN_REPORT: Final = 80
+MAX_PAGE_ITEMS: Final = 10_000
+"""Read of one page. Judging what a 20 MB page can hold would stop everything else for ten seconds."""
 
 
 class Kind(StrEnum):
@@ -134,7 +136,12 @@ def read_page(kind: str, result: Raw) -> Page:
     array = found[kind]
     items: list[Item] = []
     problems: list[str] = []
-    for index, raw in enumerate(elements(result.text[array.start : array.end])):
+    found_items = elements(result.text[array.start : array.end])
+    if len(found_items) > MAX_PAGE_ITEMS:
+        problems.append(
+            f"{kind.list_method}: {len(found_items)} items in one page; those after {MAX_PAGE_ITEMS} are left out"
+        )
+    for index, raw in enumerate(found_items[:MAX_PAGE_ITEMS]):
         item = _read_item(kind, raw)
         if isinstance(item, Item):
             items.append(item)

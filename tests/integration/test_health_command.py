@@ -34,7 +34,7 @@ async def admin_listener(address: str, status: Health) -> AsyncIterator[str]:
 
 
 async def ask(url: str | None, *, as_json: bool = False) -> int:
-    args = argparse.Namespace(url=url, json=as_json, timeout_s=5.0)
+    args = argparse.Namespace(config=None, url=url, json=as_json, timeout_s=5.0)
     return await trio.to_thread.run_sync(health, args, abandon_on_cancel=True)
 
 

@@ -35,6 +35,7 @@ def test_an_address_is_read(text: str, address: Address) -> None:
         ("[::1:8766", "brackets"),
         ("[127.0.0.1]:80", "not an IPv6 address"),
         ("256.0.0.1:80", "neither an IP address nor a host name"),
+        (f"{'a' * 64}.example:80", "neither an IP address nor a host name"),
         ("a b:80", "neither an IP address nor a host name"),
         ("http//x:80", "neither an IP address nor a host name"),
         ("unix:mcp.sock", "absolute path"),

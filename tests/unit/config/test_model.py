@@ -37,6 +37,7 @@ def http(**values: Any) -> HttpServerConfig:
         (BackoffConfig, {"first_s": 2.0, "limit_s": 1.0}, "limit_s: must be at least first_s"),
         (BackoffConfig, {"max_attempts": -1}, "max_attempts: must be from 0"),
         (ServerLimits, {"concurrency": 0}, "concurrency: must be from 1"),
+        (ServerLimits, {"concurrency": 4001}, "concurrency: must be from 1 to 4000"),
         (ServerLimits, {"max_line_bytes": 5}, "max_line_bytes: must be from 1024"),
         (ServerTlsConfig, {"cert": "", "key": "k"}, "cert: must not be empty"),
         (ServerTlsConfig, {"cert": "c", "key": "k", "client_ca": ""}, "client_ca: must not be empty"),

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from edge.errors import Gone, RpcError, Unavailable
+from edge.errors import BadMessage, Gone, RpcError, Unavailable
 from edge.metrics import ServerMetrics
 from edge.parts.channel import Notify
 from edge.parts.peer_channel import MAX_NOTES, Outbox, PeerChannel
@@ -309,3 +309,35 @@ async def test_stray_messages_change_nothing() -> None:
         '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p9","progress":1}}',
     )
     assert (pipe.ears.heard, pipe.outbox.put_count) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"jsonrpc":"2.0","id":1,"method":"roots/list","params":[]}',  # a request of the server's own
+        '{"level":"info","id":1,"text":"starting"}',  # a log line
+    ],
+)
+async def test_what_only_shares_its_id_with_a_call_is_not_its_answer(line: str) -> None:
+    pipe, caller = Pipe(), Caller()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(caller.ask, pipe)
+        await pipe.sent()
+        with pytest.raises(BadMessage) as caught:
+            decode(line)
+        pipe.channel.garbled(line.encode(), caught.value)
+        pipe.receive('{"jsonrpc":"2.0","id":1,"result":"good"}')
+    assert caller.result == '"good"'
+
+
+async def test_an_answer_that_is_not_valid_fails_its_call() -> None:
+    pipe, caller = Pipe(), Caller()
+    line = '{"jsonrpc":"2.0","id":1,"error":"no"}'
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(caller.ask, pipe)
+        await pipe.sent()
+        with pytest.raises(BadMessage) as caught:
+            decode(line)
+        pipe.channel.garbled(line, caught.value)
+    assert isinstance(caller.error, RpcError)
+    assert "not valid" in caller.error.message

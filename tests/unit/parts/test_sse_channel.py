@@ -330,3 +330,22 @@ async def test_stopping_ends_the_calls_that_are_open(nursery: trio.Nursery) -> N
         await wait_all_tasks_blocked()
     await wait_all_tasks_blocked()
     assert [str(exc) for exc in failed] == ["server toy: stopped"]
+
+
+async def test_a_post_that_is_answered_late_holds_up_others_for_seconds_only(
+    talk: Talk, autojump_clock: MockClock
+) -> None:
+    usual = talk.toy.on_post
+
+    async def on_post(got: Got, answer: Answer) -> None:
+        if got.message["method"] == "tools/call":
+            await trio.sleep(60)  # it answers the POST when the call is done
+        await usual(got, answer)
+
+    talk.toy.on_post = on_post
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(talk.channel.request, "tools/call", None)
+        await wait_all_tasks_blocked()
+        began = trio.current_time()
+        assert (await talk.channel.request("ping", None)).value == {"got": "ping"}
+        assert trio.current_time() - began == 5

@@ -12,6 +12,7 @@ from edge.parts.server_http import (
     HttpRefused,
     code_and_message,
     host_of,
+    is_sure_loss,
     loss_reason,
     loss_reason_of,
 )
@@ -393,3 +394,16 @@ async def test_a_stream_that_breaks_off_is_gone(talk: Talk) -> None:
     talk.toy.on_call = cut
     with pytest.raises(Gone):
         await talk.call()
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "is_sure"),
+    [
+        (-32001, "Session not found", True),
+        (-32001, "Bad Request: Unknown MCP session", True),
+        (-32001, "no such row", False),
+        (-32000, "session expired", False),
+    ],
+)
+def test_only_the_code_that_is_there_for_it_makes_a_loss_sure(code: int, message: str, is_sure: bool) -> None:
+    assert is_sure_loss(ErrorObject(code, message, None)) is is_sure

@@ -263,3 +263,102 @@ async def test_progress_on_the_get_stream_reaches_the_call_it_belongs_to_while_i
     assert await talk.call(notify=notify, progress=True) == 1
     assert [x.method for x in talk.notes] == ["notifications/progress"]
     nursery.cancel_scope.cancel()
+
+
+# -- servers that do not keep to it
+
+
+async def test_an_event_id_beyond_latin_1_is_given_back_as_utf_8(
+    talk: Talk, autojump_clock: MockClock
+) -> None:
+    given: list[str] = []
+
+    async def on_call(got: Got, answer: Answer) -> None:
+        await answer.start_events()
+        await answer.chunk("id: schnee\u2603\ndata:\n\n".encode())
+        await answer.end()
+
+    async def on_get(got: Got, answer: Answer) -> None:
+        given.append(got.fields["last-event-id"].encode("latin-1").decode())
+        await answer.start_events()
+        await answer.event(response(2, 1))
+        await answer.end()
+
+    talk.toy.on_call, talk.toy.on_get = on_call, on_get
+    assert await talk.call() == 1
+    assert given == ["schnee\u2603"]
+
+
+async def test_a_bad_request_of_the_server_with_our_id_is_not_our_answer(talk: Talk) -> None:
+    async def on_call(got: Got, answer: Answer) -> None:
+        call = got.message["id"]
+        await answer.start_events()
+        await answer.event({"jsonrpc": "2.0", "id": call, "method": "roots/list", "params": []})
+        await answer.event({"jsonrpc": "2.0", "method": "notifications/message", "params": []})
+        await answer.event(response(call, "good"))
+        await answer.end()
+
+    talk.toy.on_call = on_call
+    assert await talk.call() == "good"
+
+
+async def test_white_space_without_end_is_over_the_limit(nursery: trio.Nursery) -> None:
+    talk = Talk(nursery, max_bytes=20_000)
+    await talk.begin()
+    n_sent = 0
+
+    async def on_call(got: Got, answer: Answer) -> None:
+        nonlocal n_sent
+        await answer.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while n_sent < 1000:
+            await answer.chunk(b" " * 1000)
+            n_sent += 1
+            await wait_all_tasks_blocked()
+
+    talk.toy.on_call = on_call
+    with pytest.raises(Gone, match="over the limit"):
+        await talk.call()
+    assert n_sent < 50
+
+
+async def test_a_call_that_waits_to_resume_ends_with_the_conversation(
+    talk: Talk, autojump_clock: MockClock
+) -> None:
+    async def on_call(got: Got, answer: Answer) -> None:
+        await answer.start_events()
+        await answer.chunk(b"id: 1\nretry: 50000\ndata:\n\n")
+        await answer.end()
+
+    talk.toy.on_call = on_call
+    async with trio.open_nursery() as nursery:
+
+        async def ends() -> None:
+            await trio.sleep(1)
+            talk.http.pool.close()
+
+        nursery.start_soon(ends)
+        with pytest.raises(Gone, match="conversation ended"):
+            await talk.call()
+        assert trio.current_time() == 1
+
+
+async def test_a_server_that_does_not_take_our_answers_gets_its_call_done(
+    talk: Talk, autojump_clock: MockClock
+) -> None:
+    usual = talk.toy.server.script
+
+    async def script(got: Got, answer: Answer) -> None:
+        if got.body and "result" in got.message:
+            await answer.wait_client_gone()
+        else:
+            await usual(got, answer)
+
+    async def on_call(got: Got, answer: Answer) -> None:
+        await answer.start_events()
+        await answer.event({"jsonrpc": "2.0", "id": "q", "method": "ping"})
+        await answer.event(response(got.message["id"], "good"))
+        await answer.end()
+
+    talk.toy.server.script, talk.toy.on_call = script, on_call
+    assert await talk.call() == "good"
+    assert trio.current_time() == 10

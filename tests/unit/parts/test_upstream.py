@@ -576,6 +576,28 @@ async def test_a_session_lost_twice_is_an_error(autojump_clock: Clock) -> None:
         assert (server.count("tools/call"), server.count("initialize")) == (2, 2)
 
 
+async def test_a_call_whose_error_only_sounds_like_a_lost_session_is_not_run_twice(
+    autojump_clock: Clock,
+) -> None:
+    server = ScriptedServer()
+    async with up(server, WEB) as rig:
+        said = RpcError(-32000, "login session expired after the transfer", '{"n":1.0}')
+        server.answers["tools/call"] = SessionLost("git", "expired", answer=said)
+        with pytest.raises(RpcError) as caught:
+            await rig.call()
+        assert caught.value is said
+        assert (server.count("tools/call"), server.count("initialize")) == (1, 1)
+
+
+async def test_a_read_whose_error_sounds_like_a_lost_session_is_asked_again(autojump_clock: Clock) -> None:
+    server = ScriptedServer()
+    async with up(server, WEB) as rig:
+        said = RpcError(-32000, "session expired")
+        server.answers["resources/read"] = in_turn(SessionLost("git", "expired", answer=said), "{}")
+        assert (await rig.upstream.request("resources/read", None, timeout_s=9)).text == "{}"
+        assert server.count("initialize") == 2
+
+
 async def test_if_there_is_no_new_session_the_server_is_down(autojump_clock: Clock) -> None:
     server = ScriptedServer()
     async with up(server, WEB) as rig:

@@ -17,6 +17,7 @@ from edge.proto.jsonrpc import (
     encode_notification,
     encode_request,
     encode_result,
+    may_be_answer,
 )
 from edge.proto.jsontext import Raw
 
@@ -189,3 +190,20 @@ def test_params_that_are_null_count_as_none() -> None:
 def test_an_error_that_is_null_beside_a_result_is_passed_over() -> None:
     wanted = Response("1", Raw("null", None), None)
     assert decode('{"jsonrpc":"2.0","id":1,"result":null,"error":null}') == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"jsonrpc":"2.0","id":1,"error":"no"}', True),
+        ('{"id":1,"result":{}}', True),
+        ('{"jsonrpc":"2.0","id":1}', True),
+        ("half of an ans", True),
+        ('{"jsonrpc":"2.0","id":1,"method":"roots/list","params":[]}', False),
+        ('{"level":"info","id":1}', False),
+    ],
+)
+def test_what_may_have_been_meant_as_an_answer(text: str, expected: bool) -> None:
+    with pytest.raises(BadMessage):
+        decode(text)
+    assert may_be_answer(text) is expected

@@ -7,7 +7,7 @@ import pytest
 
 from edge.errors import RemoteProtocolError
 from edge.proto.jsontext import parse
-from edge.proto.listing import KINDS, Item, Kind, Page, ServerCatalog, read_page
+from edge.proto.listing import KINDS, MAX_PAGE_ITEMS, Item, Kind, Page, ServerCatalog, read_page
 
 TOOL = '{"name":"add","inputSchema":{"type":"object"}}'
 GOOD: dict[Kind, dict[str, Any]] = {
@@ -201,3 +201,11 @@ async def test_a_catalogue_gives_its_items_by_kind() -> None:
         templates=items[Kind.TEMPLATES],
     )
     assert {kind: catalog.items(kind) for kind in KINDS} == items
+
+
+def test_of_a_page_without_measure_the_first_ten_thousand_items_count() -> None:
+    prompts = ",".join(f'{{"name":"p{number}"}}' for number in range(MAX_PAGE_ITEMS + 2))
+    page = read_page("prompts", parse(f'{{"prompts":[{prompts}],"nextCursor":"more"}}'))
+    assert len(page.items) == MAX_PAGE_ITEMS
+    assert page.problems == ["prompts/list: 10002 items in one page; those after 10000 are left out"]
+    assert page.next_cursor == '"more"'
