@@ -22,6 +22,7 @@ from edge.errors import ConfigError, Problem
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 MAX_HEADER_CHARS: Final = 512
+MAX_REMEMBERED: Final = 256
 
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)(?::([0-9]{1,5}))?")
 _ORIGIN: Final = re.compile(r"(https?)://(.+)", re.IGNORECASE)
@@ -60,6 +61,9 @@ class Origins:
         self._hosts: set[tuple[str, int | None]] = set()
         self._suffixes: set[tuple[str, int | None]] = set()
         self._origins: set[str] = set()
+        self._good: set[tuple[str | None, str]] = (
+            set()
+        )  # Host and scheme of requests that passed without an Origin
         problems: list[Problem] = []
         for index, text in enumerate(allowed_hosts):
             parsed = _split_host(text.removeprefix("*."))
@@ -82,6 +86,8 @@ class Origins:
 
     def check(self, host: str | None, origin: str | None, scheme: str = "http") -> Foreign | None:
         """The headers as they came (several joined by a comma: refused), and the scheme we are served by."""
+        if origin is None and (host, scheme) in self._good:
+            return None
         if host is None:
             return Foreign(421, "host", "a Host header is required")
         named = _split_host(host)
@@ -91,6 +97,8 @@ class Origins:
             return Foreign(421, "host", "this Host is not served here (gateway.allowed_hosts)")
         if origin is not None and not self._is_welcome(origin):
             return Foreign(403, "origin", "this Origin is not allowed here (gateway.allowed_origins)")
+        if len(self._good) < MAX_REMEMBERED:
+            self._good.add((host, scheme))
         return None
 
     def _is_ours(self, name: str, port: int | None, default_port: int | None) -> bool:

@@ -11,6 +11,7 @@ stdio server is told to exit (MCP 2025-11-25, Lifecycle, Shutdown); systemd ends
 
 import fcntl
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -66,6 +67,15 @@ class Pipe:
                 return os.read(self._fd, READ_BYTES)
             except BlockingIOError:
                 continue
+
+    def try_write(self, data: bytes) -> bool:
+        """Write all of `data` or nothing, now: for a pipe that holds up to PIPE_BUF bytes (pipe(7))."""
+        if len(data) > select.PIPE_BUF:
+            return False
+        try:
+            return os.write(self._fd, data) == len(data)
+        except OSError:
+            return False  # full; or closed at its other end, as the next `write_all` will say
 
     async def write_all(self, data: bytes) -> None:
         """Raises trio.BrokenResourceError if the other end is closed. No checkpoint if it fits at once."""

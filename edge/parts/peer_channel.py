@@ -7,6 +7,7 @@ here starts a task. When the pipe is gone the transport says so once with `lost`
 
 import logging
 from collections import deque
+from collections.abc import Callable
 
 import trio
 
@@ -38,6 +39,10 @@ class Outbox:
 
     `put` never waits: what has to go out on the way out (a cancellation) can. Those who can wait do so in
     `wait_room` before they put. `take` gives the writer, of which there is one, all there is.
+
+    `try_write` may send one message at once or not at all, never a part of it. It is used for a message that is
+    `alone`, and only while the writer sleeps: that saves a turn of the scheduler, which is most of what a single
+    call costs. With several at once the writer's batches are cheaper.
     """
 
     def __init__(self, limit_bytes: int = 4 * 1024 * 1024) -> None:
@@ -47,6 +52,8 @@ class Outbox:
         self._due = trio.Event()
         self._room = trio.Event()
         self._closed = False
+        self.try_write: Callable[[bytes], bool] | None = None  # the writer's to set
+        self._writer_sleeps = False
         self.put_count = 0
         self.taken_count = 0
 
@@ -59,11 +66,15 @@ class Outbox:
         """Far over the limit: even what never waits has been piling up, so the peer does not read."""
         return self._bytes >= 2 * self._limit_bytes
 
-    def put(self, line: bytes) -> int:
+    def put(self, line: bytes, *, alone: bool = False) -> int:
         """Queue one message; its number, to be compared with `taken_count`."""
+        self.put_count += 1
+        if alone and self._writer_sleeps and self.try_write is not None and self.try_write(line):
+            self.taken_count += 1
+            return self.put_count
+        self._writer_sleeps = False
         self._lines.append(line)
         self._bytes += len(line)
-        self.put_count += 1
         if len(self._lines) == 1:
             self._due.set()
         return self.put_count
@@ -77,7 +88,11 @@ class Outbox:
         """All messages that are due; waits for at least one."""
         if not self._lines:
             self._due = trio.Event()
-            await self._due.wait()
+            self._writer_sleeps = True
+            try:
+                await self._due.wait()
+            finally:
+                self._writer_sleeps = False
         lines, self._lines = self._lines, []  # no checkpoint from here on
         if self.is_full:
             self._room.set()
@@ -129,7 +144,7 @@ class PeerChannel:
             request_id, text = self._peer.open(call, method, params, progress=progress and notify is not None)
         except TooManyOpen as exc:
             raise Unavailable(self._server, "too many requests are open") from exc
-        call.number = self._outbox.put(one_line(text).encode())
+        call.number = self._outbox.put(one_line(text).encode(), alone=self._peer.open_count == 1)
         if notify is not None:
             self._listening.add(call)
         try:

@@ -189,6 +189,14 @@ class StdioConversation:
 
     async def _write(self, child: Child) -> None:
         metrics = self._metrics
+
+        def try_write(line: bytes) -> bool:
+            if not child.stdin.try_write(line + b"\n"):
+                return False
+            metrics.bytes_sent += len(line) + 1
+            return True
+
+        self._outbox.try_write = try_write
         try:
             while True:
                 data = b"\n".join([*await self._outbox.take(), b""])

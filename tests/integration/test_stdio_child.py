@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 from edge.net import reaper
-from edge.net.child import Child, NotStarted, running
+from edge.net.child import Child, NotStarted, Pipe, running
 
 SH = "/bin/sh"
 
@@ -222,3 +223,19 @@ async def test_cancelled_while_it_starts_or_runs_nothing_is_left() -> None:
             ):
                 await trio.sleep_forever()
         assert list(reaper.children_of(os.getpid())) == []
+
+
+async def test_a_pipe_takes_a_short_message_whole_or_not_at_all() -> None:
+    reading, writing = os.pipe()
+    async with trio.lowlevel.FdStream(writing) as stream:
+        pipe = Pipe(stream)
+        assert not pipe.try_write(b"x" * (select.PIPE_BUF + 1))
+        written = 0
+        while pipe.try_write(b"x" * 1000):
+            written += 1000
+        received = b""
+        while len(received) < written:
+            received += os.read(reading, 65536)
+        assert len(received) == written
+        os.close(reading)
+        assert not pipe.try_write(b"x")

@@ -4,7 +4,7 @@ import pytest
 
 from edge.config.address import Address
 from edge.errors import ConfigError
-from edge.gate.origin import Foreign, Origins, is_loopback
+from edge.gate.origin import MAX_REMEMBERED, Foreign, Origins, is_loopback
 
 LOOPBACK = Origins(["127.0.0.1:8766"])
 PUBLIC = Origins(
@@ -222,3 +222,18 @@ async def test_only_addresses_and_localhost_are_loopback_for_sure() -> None:
     assert is_loopback("localhost")
     assert not is_loopback("my.localhost")
     assert not is_loopback("128.0.0.1")
+
+
+def test_a_host_that_passed_is_remembered_for_requests_without_an_origin_only() -> None:
+    origins = Origins(["127.0.0.1:8766"])
+    assert origins.check("localhost:8766", None) is None
+    assert origins.check("localhost:8766", None) is None
+    refused = origins.check("localhost:8766", "https://evil.example")
+    assert refused is not None
+    assert refused.status == 403
+
+
+def test_how_many_hosts_are_remembered_is_bounded_and_the_others_pass_all_the_same() -> None:
+    origins = Origins(["127.0.0.1:8766"])
+    for port in range(1, 2 * MAX_REMEMBERED):
+        assert origins.check(f"localhost:{port}", None) is None

@@ -341,3 +341,53 @@ async def test_an_answer_that_is_not_valid_fails_its_call() -> None:
         pipe.channel.garbled(line, caught.value)
     assert isinstance(caller.error, RpcError)
     assert "not valid" in caller.error.message
+
+
+class Shortcut:
+    """Takes messages of up to ten bytes at once."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    def __call__(self, line: bytes) -> bool:
+        if len(line) > 10:
+            return False
+        self.taken.append(line)
+        return True
+
+
+async def test_a_message_that_is_alone_is_written_at_once_while_the_writer_sleeps() -> None:
+    outbox, shortcut, batches = Outbox(), Shortcut(), list[list[bytes]]()
+    outbox.try_write = shortcut
+    assert (outbox.put(b"early", alone=True), shortcut.taken) == (1, [])
+
+    async def write() -> None:
+        while True:
+            batches.append(await outbox.take())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write)
+        await wait_all_tasks_blocked()
+        assert (outbox.put(b"alone", alone=True), outbox.taken_count) == (2, 2)
+        outbox.put(b"long and alone", alone=True)
+        outbox.put(b"second", alone=True)  # the writer is about to write: what comes later must not overtake
+        outbox.put(b"third")
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert shortcut.taken == [b"alone"]
+    assert batches == [[b"early"], [b"long and alone", b"second", b"third"]]
+    assert outbox.put(b"late", alone=True) == 6
+    assert (shortcut.taken, outbox.taken_count) == ([b"alone"], 5)
+
+
+async def test_with_other_calls_open_messages_go_in_batches() -> None:
+    pipe, shortcut = Pipe(), Shortcut()
+    pipe.outbox.try_write = shortcut
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(pipe.channel.request, "a", None)
+        lines = await pipe.sent()
+        await wait_all_tasks_blocked()
+        assert len(lines) == 2
+        nursery.cancel_scope.cancel()
+    assert shortcut.taken == []
