@@ -1,0 +1,108 @@
+"""`python3 build bench`: mcp-edge and its peers, paired, in front of the same echo servers.
+
+    --quick          one round with short loads: to see that it works, the figures mean little
+    --rounds N       medians of N (3)
+    --seconds S      of each load (2)
+    --only WORD      a kind (stdio, http) or a contender (mcp-edge, pip-mcp-proxy, ...); may be repeated
+    --write          put the result of a whole run into tests/bench/RESULTS.md
+
+Exits with 0 whatever the figures are, and with 1 if mcp-edge could not be measured.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.bench.answers import BadAnswer
+from tests.bench.contenders import DIRECT, EDGE, KINDS, Contender, all_contenders, missing
+from tests.bench.figures import Key
+from tests.bench.measure import AT_ONCE, Reading, Times, measure
+from tests.bench.report import NOTES, document, facts, generator_check, tables, targets_table
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+BUSY = 0.5  # a load average above it is said to disturb
+
+
+def main(argv: Sequence[str]) -> int:
+    contenders = all_contenders()
+    args = arguments(argv, sorted({each.key for each in contenders}))
+    times = Times(0.2, 0.5) if args.quick else Times(0.5, args.seconds)
+    count = 1 if args.quick else args.rounds
+    about = facts(times, count, os.getloadavg()[0])
+    show("\n".join(about))
+    if os.getloadavg()[0] > BUSY:
+        show("The machine is busy with other things: trust the ratios, not the rates.")
+    failures: dict[str, str] = {}
+    rounds: dict[Key, list[Reading]] = {}
+    chosen = []
+    for each in contenders:
+        if is_chosen(each, args.only):
+            if reason := missing(each):
+                failures[f"{each.kind}, {each.label}"] = reason
+            else:
+                chosen.append(each)
+    for n in range(count):
+        # Back and forth, so that a machine that becomes slower or faster does so to everybody.
+        for each in chosen if n % 2 == 0 else reversed(chosen):
+            name = f"{each.kind}, {each.label}"
+            if name in failures:
+                continue
+            try:
+                reading = measure(each, times)
+            except (RuntimeError, BadAnswer, OSError) as exc:
+                failures[name] = str(exc)
+                rounds.pop(Key(each.kind, each.key), None)
+                show(f"round {n + 1}: {name} failed: {exc}")
+                continue
+            rounds.setdefault(Key(each.kind, each.key), []).append(reading)
+            rates = ", ".join(
+                f"{reading.outcomes[lanes].calls_per_s:,.0f} calls/s at {lanes}" for lanes in AT_ONCE
+            )
+            show(f"round {n + 1}: {name}: {rates}")
+    tabled = tables(chosen, rounds)
+    show("", tabled, "", targets_table(rounds), "", generator_check(chosen, rounds), "", NOTES)
+    for name, reason in failures.items():
+        show(f"not measured: {name}: {reason}")
+    if args.write:
+        RESULTS.write_text(
+            document(" ".join(["python3 build bench", *argv]), about, tabled, rounds, failures)
+        )
+        show(f"written to {RESULTS.name}")
+    edges = {
+        Key(each.kind, each.key) for each in contenders if each.key == EDGE and is_chosen(each, args.only)
+    }
+    return 0 if edges <= rounds.keys() else 1
+
+
+def arguments(argv: Sequence[str], keys: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python3 build bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--only", action="append", choices=[*KINDS, *keys], default=[])
+    parser.add_argument("--write", action="store_true")
+    args = parser.parse_args(argv)
+    if args.rounds < 1 or args.seconds <= 0:
+        parser.error("there is nothing to measure in no time")
+    if args.write and (args.quick or args.only):
+        parser.error("--write is for whole runs, without --quick and --only")
+    return args
+
+
+def is_chosen(contender: Contender, only: Sequence[str]) -> bool:
+    """The server alone always is: start times are counted without it."""
+    kinds = [word for word in only if word in KINDS] or KINDS
+    keys = [word for word in only if word not in KINDS]
+    return contender.kind in kinds and (not keys or contender.key in (*keys, DIRECT))
+
+
+def show(*texts: str) -> None:
+    print(*texts, sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
