@@ -32,7 +32,7 @@ RESULTS = ("success", "error")
 SESSION_ENDS = ("client_delete", "idle_timeout", "init_failed", "gateway_shutdown", "limit")
 RESET_REASONS = ("unknown_session", "expired", "terminated")
 REFUSED_STATUSES = (
-    "400", "401", "403", "404", "405", "406", "408", "413", "415", "417", "421", "429", "431",
+    "400", "401", "403", "404", "405", "406", "408", "409", "413", "415", "417", "421", "429", "431",
     "500", "501", "503", "505", "other",
 )  # fmt: skip
 TOOL_ERRORS = (
@@ -101,6 +101,7 @@ class ServerMetrics:
         self.session_resets = Counts(RESET_REASONS)
         self.last_refresh_ts: float | None = None  # Unix time of the last good list
         self.bytes_sent = self.bytes_received = 0
+        self.tls_unverified: bool | None = None  # None: it is not reached over TLS
         self.noise_lines = 0  # lines on stdout that are no JSON-RPC
         self.oversized_lines = 0
         self.dropped_items = 0  # invalid tools, prompts, resources left out of the catalogue
@@ -261,6 +262,7 @@ SERVER_GAUGES = (
     ("calls_waiting", "Calls waiting for a free place at the server.", "queue_waiting"),
     ("calls_in_flight", "Requests the server has not answered yet.", "inflight"),
     ("dropped_items", "Invalid items left out of the catalogue.", "dropped_items"),
+    ("tls_unverified", "1 if any certificate will do (verify = false).", "tls_unverified"),
     ("outbox_bytes", "Bytes not yet taken by the server.", "outbox_bytes"),
 )
 SERVER_COUNTERS = (

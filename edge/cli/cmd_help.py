@@ -9,7 +9,9 @@ from edge.cli.arguments import COMMANDS, build_parser
 from edge.cli.output import harmless, say
 
 # In the order a newcomer reads them; pages that are not named here follow by name.
-ORDER = ("start", "config", "servers", "endpoint", "health", "security", "troubleshooting")
+ORDER = (
+    "start", "config", "servers", "endpoint", "health", "metrics", "limits", "logs", "security", "troubleshooting",
+)  # fmt: skip
 
 
 def read_topics() -> dict[str, str]:

@@ -76,7 +76,12 @@ def read_config(
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
         raise ConfigError([Problem(f"{path}:{line}", "is not UTF-8 text")]) from None
-    return load(text, env=env, read_secret=read_secret, source=str(path))
+    config = load(text, env=env, read_secret=read_secret, source=str(path))
+    if config.gateway.tls is not None:
+        from edge.net.tls import endpoint_context  # brings in ssl, which most commands have no use for
+
+        endpoint_context(config.gateway.tls)
+    return config
 
 
 def warnings_of(config: EdgeConfig) -> list[str]:
@@ -92,6 +97,14 @@ def warnings_of(config: EdgeConfig) -> list[str]:
         found.append(f"gateway.insecure_public: whoever reaches {', '.join(outside)} can call every tool")
     if outside and tls is None:
         found.append("gateway.tls: without it, all that clients send and get can be read on the way")
+    if not config.gateway.allowed_hosts and any(is_wildcard(text) for text in outside):
+        found.append(
+            "gateway.allowed_hosts: empty, so requests from outside are refused (421), whatever they call us"
+        )
+    if config.admin.enabled and not parse_address(config.admin.listen).is_local:
+        found.append(
+            f"admin.listen: whoever reaches {config.admin.listen} can read names, states and metrics"
+        )
     if not config.servers:
         found.append("servers: there is none, so clients find an empty endpoint")
     for name, server in config.servers.items():
@@ -105,6 +118,11 @@ def warnings_of(config: EdgeConfig) -> list[str]:
         if server.bearer is not None and url.scheme == "http" and not is_loopback(url.hostname or ""):
             found.append(f"servers.{name}.url: the bearer token goes over the network in the clear")
     return found
+
+
+def is_wildcard(text: str) -> bool:
+    """A listen address that means every interface."""
+    return parse_address(text).host in ("0.0.0.0", "::")  # noqa: S104  looked at, not bound
 
 
 def is_loopback(host: str) -> bool:

@@ -340,7 +340,7 @@ ServerConfig = StdioServerConfig | HttpServerConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
-    """What is logged, and how: `auto` is text on a terminal and JSON elsewhere."""
+    """What is logged, and how: `auto` is text for a person on a terminal, and for a program elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"

@@ -3,7 +3,8 @@
 import ssl
 from functools import lru_cache
 
-from edge.errors import EdgeError
+from edge.config.model import ServerTlsConfig
+from edge.errors import ConfigError, EdgeError, Problem
 
 
 def server_context(cert: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
@@ -24,6 +25,14 @@ def server_context(cert: str, key: str, client_ca: str | None = None) -> ssl.SSL
         add_ca(context, client_ca, "client CA")
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def endpoint_context(tls: ServerTlsConfig) -> ssl.SSLContext:
+    """For the endpoint as it is configured. Raises: ConfigError with the place."""
+    try:
+        return server_context(tls.cert, tls.key, tls.client_ca)
+    except EdgeError as exc:
+        raise ConfigError([Problem("gateway.tls", str(exc))]) from exc
 
 
 def client_context(ca_file: str | None = None, verify: bool = True) -> ssl.SSLContext:

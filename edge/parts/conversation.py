@@ -13,6 +13,7 @@ import trio
 from edge import __version__
 from edge.config.model import ServerConfig, StdioServerConfig
 from edge.errors import EdgeError, Gone, RemoteProtocolError, RpcError, SessionLost, TimedOut, Unavailable
+from edge.health import Status
 from edge.metrics import ServerMetrics
 from edge.parts.catalog_loader import CatalogLoader
 from edge.parts.channel import Channel, Ended, Notify
@@ -52,6 +53,7 @@ class Conversation:
         config: ServerConfig,
         channel: Channel,
         desired: Desired,
+        status: Status,
         metrics: ServerMetrics,
         log: logging.Logger,
     ) -> None:
@@ -59,6 +61,7 @@ class Conversation:
         self._config = config
         self._channel = channel
         self._desired = desired
+        self._status = status
         self._metrics = metrics
         self._log = log
         self._start_timeout_s = (
@@ -116,8 +119,13 @@ class Conversation:
                 result = await self._channel.request(method, params, notify=notify, progress=progress)
             except Unavailable:
                 raise exc from None  # it is all over: what happened to the first try is the news
-        self._last_heard = trio.current_time()
+        self._heard()
         return result
+
+    def _heard(self) -> None:
+        """An exchange succeeded, be it a call, a list or a probe."""
+        self._last_heard = self._metrics.last_success = trio.current_time()
+        self._status.succeeded()
 
     # -- from begin to end
 

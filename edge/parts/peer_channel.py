@@ -17,6 +17,7 @@ from edge.parts.channel import Inbound, Notify
 from edge.proto.jsonrpc import (
     INTERNAL_ERROR,
     ErrorObject,
+    Id,
     Message,
     Notification,
     Request,
@@ -195,6 +196,12 @@ class PeerChannel:
         if exc.id is not None and may_be_answer(text if isinstance(text, str) else decode_text(text)):
             error = ErrorObject(INTERNAL_ERROR, f"the server's answer is not valid: {exc}", None)
             self.receive(Response(exc.id, None, error))
+
+    def oversized(self, request_id: Id | None, n_bytes: int) -> None:
+        """A message was skipped for its size. If it was an open call's answer, its caller need not wait for more."""
+        if request_id is not None:
+            text = f"the server's answer has {n_bytes} bytes, which is over the limit"
+            self.receive(Response(request_id, None, ErrorObject(INTERNAL_ERROR, text, None)))
 
     def lost(self, reason: str) -> None:
         """The pipe is gone: every open call ends now, further ones are refused."""

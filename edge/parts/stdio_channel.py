@@ -19,7 +19,7 @@ from edge.net.child import Child, NotStarted, running
 from edge.parts.channel import Channel, Connect, Ended, Inbound
 from edge.parts.peer_channel import Outbox, PeerChannel
 from edge.proto.framing import LineDecoder, Oversized
-from edge.proto.jsonrpc import decode
+from edge.proto.jsonrpc import decode, id_at_edges
 
 MESSAGES_PER_TURN = 16  # then other tasks have theirs
 LAST_WORDS_S = 0.25  # after exit: what is still in the pipes is read, but a grandchild may hold them open
@@ -176,6 +176,7 @@ class StdioConversation:
                     metrics.oversized_lines += 1
                     extra = {"server": self._config.name, "bytes": line.n_bytes}
                     self._log.warning("line over the limit, skipped", extra=extra)
+                    self._channel.oversized(id_at_edges(line.head, line.tail), line.n_bytes)
                     continue
                 try:
                     message = decode(line)

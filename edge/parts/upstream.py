@@ -115,10 +115,13 @@ class Upstream:
     async def _serve_once(self) -> None:
         """One conversation, from start to end; it only returns by an error or by cancellation."""
         self._down, self._retry_at = "starting", None
-        self.status.starting()
+        if self.status.state != "degraded":  # how long it has been down is counted from when it went down
+            self.status.starting()
         began = trio.current_time()
         async with self._connect(self) as channel:
-            self._conversation = Conversation(self.config, channel, self._desired, self.metrics, self._log)
+            self._conversation = Conversation(
+                self.config, channel, self._desired, self.status, self.metrics, self._log
+            )
             try:
                 await self._conversation.begin()
                 self._go_up(self._conversation, began)
@@ -168,6 +171,8 @@ class Upstream:
         self._down = cause.reason if isinstance(cause, Ended) else text
         if self._max_attempts and self._backoff.attempts >= self._max_attempts:
             self._has_failed = True
+            metrics.in_backoff = False
+            metrics.backoff_s = 0.0
             self.status.failed(f"given up after {self._backoff.attempts} attempts: {text}")
             self._log.error("server given up", extra={"server": self.name, "reason": text})
             self._is_up.set()
@@ -271,10 +276,7 @@ class Upstream:
             live = self._live
             if live is None:  # it went down while this call waited
                 raise self._unavailable()
-            result = await live.ask(method, params, notify=notify, progress=progress)
-            self.status.succeeded()
-            metrics.last_success = self.status.last_success
-            return result
+            return await live.ask(method, params, notify=notify, progress=progress)
         finally:
             metrics.inflight -= 1
             self._places.release()

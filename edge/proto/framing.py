@@ -3,19 +3,25 @@
 Source: MCP 2025-11-25, "Transports", stdio: messages are delimited by newlines and hold none themselves.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Final
 
+EDGE_BYTES: Final = 256
 MAX_LINE_BYTES: Final = 20 * 1024 * 1024 + 4096
 """A result of 20 MiB and the envelope around it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Oversized:
-    """A line that was skipped because it was too long; `n_bytes` without its line feed."""
+    """A line that was skipped because it was too long; `n_bytes` without its line feed.
+
+    `head` and `tail` are its first and last bytes, up to EDGE_BYTES each: enough to see whose it was.
+    """
 
     n_bytes: int
+    head: bytes = field(default=b"", compare=False)
+    tail: bytes = field(default=b"", compare=False)
 
 
 class LineDecoder:
@@ -32,6 +38,7 @@ class LineDecoder:
         self._max_line_bytes = max_line_bytes
         self._kept = BytesIO()  # grows in amortized linear time, and gives its bytes away without a copy
         self._n_bytes = 0  # of the unfinished line, kept or not
+        self._head = self._tail = b""  # of the unfinished line, once it is too long
 
     def feed(self, chunk: bytes) -> list[bytes | Oversized]:
         if b"\n" not in chunk:  # only the new bytes are searched
@@ -43,7 +50,7 @@ class LineDecoder:
         if self._n_bytes:
             self._keep(lines[0])
             if self._n_bytes > self._max_line_bytes:
-                found.append(Oversized(self._n_bytes))
+                found.append(Oversized(self._n_bytes, self._head, self._tail))
                 del lines[0]
             else:
                 lines[0] = self._kept.getvalue()
@@ -51,7 +58,7 @@ class LineDecoder:
             self._n_bytes = 0
         for line in lines:
             if len(line) > self._max_line_bytes:
-                found.append(Oversized(len(line)))
+                found.append(Oversized(len(line), line[:EDGE_BYTES], line[-EDGE_BYTES:]))
                 continue
             if line[-1:] == b"\r":
                 line = line[:-1]
@@ -62,8 +69,15 @@ class LineDecoder:
         return found
 
     def _keep(self, part: bytes) -> None:
+        was_kept = self._n_bytes <= self._max_line_bytes
         self._n_bytes += len(part)
         if self._n_bytes <= self._max_line_bytes:
             self._kept.write(part)
-        else:
+            return
+        if was_kept:
+            kept = self._kept.getbuffer()
+            self._head = (bytes(kept[:EDGE_BYTES]) + part[:EDGE_BYTES])[:EDGE_BYTES]
+            self._tail = bytes(kept[-EDGE_BYTES:])
+            kept.release()
             self._kept = BytesIO()
+        self._tail = (self._tail + part[-EDGE_BYTES:])[-EDGE_BYTES:]

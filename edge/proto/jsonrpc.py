@@ -4,6 +4,7 @@ Source: JSON-RPC 2.0, narrowed as MCP 2025-11-25 ("Base Protocol") has it: param
 string or a number without fraction and never null in a request. Batches exist in MCP 2025-03-26 only.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,11 @@ from edge.proto.jsontext import Raw, Span, decode_text, elements, is_array, quot
 METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
+
+_ID_FIRST: Final = re.compile(
+    rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]+)\s*,\s*"(?:result|error)"'
+)
+_ID_LAST: Final = re.compile(rb',\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]+)\s*\}\s*\Z')
 
 Id = str
 """A request id as its JSON text: `7`, `"7"` and `7.0` are three ids."""
@@ -104,6 +110,12 @@ def may_be_answer(text: str) -> bool:
     except BadMessage:
         return True
     return "method" not in found and not found.keys().isdisjoint(("jsonrpc", "result", "error"))
+
+
+def id_at_edges(head: bytes, tail: bytes) -> Id | None:
+    """The id of an answer of which only the first and last bytes are known, if it is where writers put it."""
+    found = _ID_FIRST.match(head) or _ID_LAST.search(tail)
+    return found[1].decode() if found is not None else None
 
 
 def decode_batch(text: str) -> list[Message | BadMessage] | None:

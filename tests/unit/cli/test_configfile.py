@@ -8,6 +8,7 @@ import pytest
 
 from edge.cli.configfile import SYSTEM_CONFIG, find_config, read_config, warnings_of
 from edge.config.model import (
+    AdminConfig,
     EdgeConfig,
     GatewayConfig,
     HttpServerConfig,
@@ -126,7 +127,7 @@ def test_a_usual_config_has_nothing_to_warn_of() -> None:
     assert warnings_of(EdgeConfig(servers=servers)) == []
     guarded = ServerTlsConfig(cert="c", key="k", client_ca="a")
     assert (
-        warnings_of(EdgeConfig(servers=servers, gateway=GatewayConfig(listen=("0.0.0.0:1",), tls=guarded)))
+        warnings_of(EdgeConfig(servers=servers, gateway=GatewayConfig(listen=("192.0.2.1:1",), tls=guarded)))
         == []
     )
 
@@ -135,6 +136,7 @@ def test_all_that_is_unwise_is_warned_of() -> None:
     config = EdgeConfig(
         insecure_plain_secrets=True,
         gateway=GatewayConfig(listen=("127.0.0.1:1", "0.0.0.0:1"), insecure_public=True),
+        admin=AdminConfig(listen="192.0.2.1:2"),
         servers={"a": HttpServerConfig(name="a", url="http://plc/", verify=False, bearer=Secret("x"))},
     )
     places = [text.partition(":")[0] for text in warnings_of(config)]
@@ -142,7 +144,22 @@ def test_all_that_is_unwise_is_warned_of() -> None:
         "insecure_plain_secrets",
         "gateway.insecure_public",
         "gateway.tls",
+        "gateway.allowed_hosts",
+        "admin.listen",
         "servers.a.verify",
         "servers.a.url",
     ]
-    assert warnings_of(EdgeConfig()) == ["servers: there is none, so clients find an empty endpoint"]
+    unused = AdminConfig(listen="192.0.2.1:2", enabled=False)
+    assert warnings_of(EdgeConfig(admin=unused)) == [
+        "servers: there is none, so clients find an empty endpoint"
+    ]
+
+
+def test_a_certificate_that_cannot_be_used_is_a_problem_of_the_config(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('[gateway]\ntls = { cert = "/no/such/cert.pem", key = "/no/such/key.pem" }\n')
+    with pytest.raises(ConfigError) as caught:
+        read_config(path, {})
+    (problem,) = caught.value.problems
+    assert problem.place == "gateway.tls"
+    assert "/no/such/cert.pem cannot be read" in problem.text

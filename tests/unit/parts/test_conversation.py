@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from edge.config.model import HttpServerConfig
 from edge.errors import EdgeError, Gone, RpcError, SessionLost, TimedOut, Unavailable
+from edge.health import Status
 from edge.metrics import ServerMetrics
 from edge.net.http_client import BadAnswer
 from edge.parts.channel import Channel
@@ -69,7 +70,9 @@ async def talking(server: ScriptedServer, desired: Desired | None = None) -> Asy
 
 
 def conversation_on(channel: Channel, desired: Desired | None = None) -> Conversation:
-    return Conversation(WEB, channel, desired or Desired("git", LOG), ServerMetrics(), LOG)
+    return Conversation(
+        WEB, channel, desired or Desired("git", LOG), Status("server:git"), ServerMetrics(), LOG
+    )
 
 
 async def test_a_caller_that_leaves_amid_a_renewal_leaves_it_to_the_next(autojump_clock: MockClock) -> None:
@@ -166,3 +169,15 @@ async def test_wishes_that_are_not_answered_take_one_time_limit_in_all(autojump_
         await conversation.begin()
     assert trio.current_time() == 30
     assert server.count("resources/subscribe") == 1
+
+
+async def test_every_exchange_that_succeeds_counts_as_a_sign_of_life(autojump_clock: MockClock) -> None:
+    server = SessionServer()
+    async with server.connect(Listener()) as channel:
+        status, metrics = Status("server:git"), ServerMetrics()
+        conversation = Conversation(WEB, channel, Desired("git", LOG), status, metrics, LOG)
+        await conversation.begin()
+        for method in ("tools/call", "tools/list", "ping"):
+            await trio.sleep(5)
+            await conversation.ask(method, None)
+            assert metrics.last_success == status.last_success == trio.current_time()

@@ -1,6 +1,6 @@
 import pytest
 
-from edge.proto.framing import MAX_LINE_BYTES, LineDecoder, Oversized
+from edge.proto.framing import EDGE_BYTES, MAX_LINE_BYTES, LineDecoder, Oversized
 
 
 def test_lines_come_out_as_they_are_completed() -> None:
@@ -56,3 +56,15 @@ def test_twenty_megabytes_in_pipe_sized_chunks_are_one_line() -> None:
         assert decoder.feed(chunk) == []
     assert decoder.feed(b"\n") == [chunk * 320]
     assert MAX_LINE_BYTES > 320 * 65_536
+
+
+def test_of_a_line_that_was_skipped_both_ends_are_told() -> None:
+    line = b"<" + b"a" * 300 + b"b" * 5000 + b"c" * 300 + b">"
+    for size in (1, 7, 999, 10_000):
+        decoder = LineDecoder(1000)
+        data = line + b"\n"
+        found = [one for at in range(0, len(data), size) for one in decoder.feed(data[at : at + size])]
+        (skipped,) = found
+        assert isinstance(skipped, Oversized)
+        assert skipped.head == line[:EDGE_BYTES]
+        assert skipped.tail == line[-EDGE_BYTES:]

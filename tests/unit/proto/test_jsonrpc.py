@@ -17,6 +17,7 @@ from edge.proto.jsonrpc import (
     encode_notification,
     encode_request,
     encode_result,
+    id_at_edges,
     may_be_answer,
 )
 from edge.proto.jsontext import Raw
@@ -207,3 +208,19 @@ def test_what_may_have_been_meant_as_an_answer(text: str, expected: bool) -> Non
     with pytest.raises(BadMessage):
         decode(text)
     assert may_be_answer(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "wanted"),
+    [
+        (b'{"jsonrpc":"2.0","id":7,"result":{"a', b"", "7"),
+        (b' { "jsonrpc" : "2.0" , "id" : 7 , "error" : {', b"", "7"),
+        (b'{"result":{"a', b'"},"jsonrpc":"2.0","id":7}', "7"),
+        (b'{"result":{"a', b'"} , "jsonrpc": "2.0", "id": 7 }\r', "7"),
+        (b'{"jsonrpc":"2.0","id":7,"method":"a","params":{"a', b"", None),
+        (b'{"jsonrpc":"2.0","method":"a","params":{"id":7', b'"}}', None),
+        (b"", b"", None),
+    ],
+)
+def test_the_id_of_an_answer_may_be_seen_at_its_ends(head: bytes, tail: bytes, wanted: str | None) -> None:
+    assert id_at_edges(head, tail) == wanted

@@ -1,0 +1,99 @@
+"""What `run` says when it is up, and what it serves without a config."""
+
+import json
+import logging
+from pathlib import Path
+
+import trio
+from trio.testing import MockClock
+
+from edge import __version__
+from edge.app import App
+from edge.backoff import Backoff
+from edge.cli.cmd_run import announcement, default_config
+from edge.cli.program import own_command
+from edge.config.model import EdgeConfig, StdioServerConfig
+from edge.log import Redactor
+from edge.parts.channel import Ended
+from edge.parts.upstream import Upstream
+from tests.support.memory_channel import ScriptedServer, Witness, tools
+
+Clock = MockClock
+
+
+class Listening(App):
+    """One that is where a test says."""
+
+    addresses: tuple[str, ...] = ("http://127.0.0.1:8766/mcp",)
+
+    @property
+    def endpoints(self) -> list[str]:
+        return list(self.addresses)
+
+    @property
+    def admin_urls(self) -> list[str]:
+        return ["http://127.0.0.1:9766"]
+
+
+def app() -> Listening:
+    return Listening(EdgeConfig(name="plant-7"), redactor=Redactor())
+
+
+def upstream(app: App, name: str, server: ScriptedServer) -> Upstream:
+    return Upstream(
+        StdioServerConfig(name=name, command=(name,)),
+        server.connect,
+        events=Witness(),
+        status=app.health.add(f"server:{name}"),
+        metrics=app.metrics.server(name),
+        backoff=Backoff(first_s=1, limit_s=1, jitter=0),
+        log=logging.getLogger("edge.server"),
+    )
+
+
+def test_the_built_in_default_is_one_server_made_of_this_program_on_loopback() -> None:
+    config = default_config()
+    [host] = config.servers.values()
+    assert isinstance(host, StdioServerConfig)
+    assert (host.name, host.command) == ("host", (*own_command(), "host-server"))
+    assert config.gateway.listen == ("127.0.0.1:8766",)
+    assert config.admin.listen == "127.0.0.1:9766"
+
+
+async def test_the_announcement_names_every_server_with_its_state(autojump_clock: Clock) -> None:
+    good, bad = ScriptedServer(), ScriptedServer()
+    good.answers["tools/list"] = tools("one", "two")
+    bad.start_errors = [Ended("bad", "exited with status 1", "\x1b[31mred\n")]
+    running = app()
+    async with trio.open_nursery() as nursery:
+        for name, server in (("good", good), ("bad", bad)):
+            running.upstreams[name] = upstream(running, name, server)
+            await nursery.start(running.upstreams[name].run)
+        for each in running.upstreams.values():
+            await each.wait_settled()
+        text = announcement(running, Path("/etc/mcp-edge/config.toml"))
+        nursery.cancel_scope.cancel()
+    assert text.splitlines() == [
+        f"mcp-edge {__version__} is ready on plant-7",
+        "",
+        "  server    bad: degraded: exited with status 1: \\x1b[31mred",
+        "  server    good: 2 tools",
+        "  endpoint  http://127.0.0.1:8766/mcp",
+        "  status    http://127.0.0.1:9766/status",
+    ]
+
+
+async def test_the_built_in_default_says_what_to_paste_into_a_client(autojump_clock: Clock) -> None:
+    text = announcement(app(), None)
+    pasted = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    assert pasted == {"mcpServers": {"mcp-edge": {"type": "http", "url": "http://127.0.0.1:8766/mcp"}}}
+    assert "claude mcp add --transport http mcp-edge http://127.0.0.1:8766/mcp)" in text
+    assert "mcp-edge init -o" in text
+
+
+async def test_a_client_is_told_nothing_to_paste_where_there_is_no_url(autojump_clock: Clock) -> None:
+    running = app()
+    running.addresses = ("unix:/run/mcp.sock",)
+    text = announcement(running, None)
+    assert "  endpoint  unix:/run/mcp.sock" in text
+    assert "mcpServers" not in text
