@@ -361,3 +361,12 @@ async def test_cancelled_at_any_moment_nothing_is_left() -> None:
         with trio.fail_after(10), trio.move_on_after(delay):
             await rig.upstream.run()
         assert list(reaper.children_of(os.getpid())) == []
+
+
+async def test_an_answer_over_the_limit_is_an_error_at_once_and_the_next_call_works() -> None:
+    async with running(Rig(limits=ServerLimits(max_line_bytes=100_000))) as rig:
+        with pytest.raises(RpcError) as caught:
+            await rig.call("big", bytes=200_000)
+        assert "which is over the limit" in caught.value.message
+        assert await rig.call("echo", text="hello") == "hello"
+        assert rig.metrics.oversized_lines == 1
