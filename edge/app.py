@@ -27,7 +27,7 @@ from edge.health import Health, Status
 from edge.log import Redactor
 from edge.metrics import Metrics
 from edge.net.http_server import HttpLimits
-from edge.net.tls import server_context
+from edge.net.tls import endpoint_context
 from edge.parts.admin import AdminFace
 from edge.parts.channel import Connect
 from edge.parts.cors import CrossOrigin
@@ -49,6 +49,7 @@ server_log = logging.getLogger("edge.server")
 FIRST_START_S = 10.0
 """How long the ready line waits for servers' first outcome; clients are served meanwhile."""
 
+LAST_WORDS_S = 1.0
 REQUIRED_HTTP_S = 30.0
 ADMIN_CONNECTIONS = 100
 ADMIN_BODY_BYTES = 65_536
@@ -148,10 +149,17 @@ class App:
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(supervisor.stop, self.config.gateway.drain_s)
+            nursery.start_soon(self._give_up_calls_in_time)
             # The end of the supervisor cancels this wait; a second signal does not wait for the drain.
             await anext(signals)
             log.warning("told twice: ending without draining")
             everything.cancel()
+
+    async def _give_up_calls_in_time(self) -> None:
+        """Clients whose calls take longer than the drain are told so, just before they are cut off."""
+        drain_s = self.config.gateway.drain_s
+        await trio.sleep(drain_s - min(LAST_WORDS_S, drain_s / 2))
+        self._sessions.give_up_calls()
 
     # -- building parts
 
@@ -183,6 +191,7 @@ class App:
             connect, retry = connect_stdio(spec, metrics=metrics, log=server_log, status=status), spec.restart
         else:
             connect, retry = connect_http(spec, metrics=metrics, log=server_log), spec.reconnect
+            metrics.tls_unverified = not spec.verify if spec.url.startswith("https:") else None
         backoff = Backoff(retry.first_s, retry.limit_s, rng=random.random)
         return Upstream(
             spec,
@@ -207,11 +216,10 @@ class App:
             cross_origin=CrossOrigin(gateway.allowed_origins),
             metrics=self.metrics,
         )
-        tls = spec.tls
         self._listeners["gateway"] = Listener(
             "gateway",
             spec.listen,
-            server_context(tls.cert, tls.key, tls.client_ca) if tls is not None else None,
+            endpoint_context(spec.tls) if spec.tls is not None else None,
             face,
             HttpLimits(max_body_bytes=spec.max_message_bytes),
             max_connections=spec.max_connections,

@@ -88,7 +88,9 @@ class Exchange:
             return
         self.done = True
         if text is not None:
-            await self._reply.send(200, text.encode(), headers=self._headers)
+            sending = self._reply.send(200, text.encode(), headers=self._headers)
+            text = None  # a client may be slow to take a big answer: the bytes do
+            await sending
         elif self._accepts_sse:
             await self._reply.start_stream(self._headers)
             await self._reply.finish()

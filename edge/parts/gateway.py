@@ -11,7 +11,8 @@ from typing import Any
 
 import trio
 
-from edge.errors import RpcError, TimedOut, Unavailable, UpstreamError
+from edge.errors import Gone, RpcError, TimedOut, Unavailable, UpstreamError
+from edge.net.http_client import BadAnswer
 from edge.parts.channel import Notify
 from edge.parts.results import Links, with_published_uris
 from edge.parts.server_http import AuthFailed
@@ -390,7 +391,9 @@ def _reason(exc: UpstreamError | RpcError) -> str:
     match exc:
         case AuthFailed():
             return "upstream_auth_failed"
-        case Unavailable():
+        case BadAnswer():
+            return "upstream_protocol_error"
+        case Unavailable() | Gone():
             return "upstream_disconnected"
         case TimedOut():
             return "upstream_timeout"

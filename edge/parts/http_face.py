@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import trio
 
-from edge.errors import BadMessage, EdgeError, RpcError, TimedOut
+from edge.errors import BadMessage, EdgeError, Gone, RpcError, TimedOut
 from edge.gate.origin import Origins
 from edge.metrics import Metrics
 from edge.net.http_server import HttpRequest, Refusal, Reply
@@ -232,6 +232,8 @@ class HttpFace:
             flight = InFlight(scope)
             if session is not None:
                 session.calls[request.id] = flight
+            else:
+                self._sessions.sessionless.add(flight)
             try:
                 call = Call(request, view, session=session, flight=flight, notify=notify)
                 answer = encode_result(request.id, await self._gateway.dispatch(call))
@@ -241,10 +243,14 @@ class HttpFace:
             finally:
                 if session is not None:
                     del session.calls[request.id]
+                else:
+                    self._sessions.sessionless.discard(flight)
                 self._metrics.request(label_of(request.method), result, trio.current_time() - started)
         if scope.cancelled_caught:
             if flight.cancelled:
                 return None
+            if flight.given_up:
+                return _error(request.id, Gone(flight.server or "gateway", "mcp-edge is stopping"))
             return _error(request.id, TimedOut(flight.server or "gateway", flight.limit_s))
         return answer
 

@@ -52,13 +52,14 @@ class Waiting(Protocol):
 class InFlight:
     """One call of a session: the scope that ends it, and the server it went to (for log messages)."""
 
-    __slots__ = ("cancelled", "limit_s", "scope", "server")
+    __slots__ = ("cancelled", "given_up", "limit_s", "scope", "server")
 
     def __init__(self, scope: trio.CancelScope) -> None:
         self.scope = scope
         self.server: str | None = None
         self.limit_s = 0.0
         self.cancelled = False
+        self.given_up = False
 
     def ask(self, server: str, limit_s: float) -> None:
         """The call goes to `server` now and has `limit_s` seconds."""
@@ -69,11 +70,16 @@ class InFlight:
     @property
     def is_late(self) -> bool:
         """Whether its time ran out, and nobody ended it before that."""
-        return not self.cancelled and trio.current_time() >= self.scope.deadline
+        return not (self.cancelled or self.given_up) and trio.current_time() >= self.scope.deadline
 
     def cancel(self) -> None:
         """Ended by the client, or with its session: nobody waits for an answer."""
         self.cancelled = True
+        self.scope.cancel()
+
+    def give_up(self) -> None:
+        """Ended by us, who cannot wait any longer: its client is told."""
+        self.given_up = True
         self.scope.cancel()
 
 
@@ -233,6 +239,7 @@ class Sessions:
         self._live: OrderedDict[str, LiveSession] = OrderedDict()
         self._waiting: dict[Waiting, float] = {}
         self._keepers: dict[LiveSession, None] = {}
+        self.sessionless: set[InFlight] = set()
         self._quiet = trio.Event()
         self.draining = False
         self._on_end = on_end
@@ -284,6 +291,14 @@ class Sessions:
         session.end()
         self._metrics.session_ended(reason, trio.current_time() - session.born)
         self._on_end(session)
+
+    def give_up_calls(self) -> None:
+        """The time for draining is nearly over: calls in flight end now, so that their clients can be told."""
+        for session in self._live.values():
+            for call in session.calls.values():
+                call.give_up()
+        for call in self.sessionless:
+            call.give_up()
 
     def watch(self, exchange: Waiting) -> None:
         """Let the ticker keep this answer alive until `unwatch`."""

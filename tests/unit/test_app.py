@@ -1,0 +1,165 @@
+"""What the composition root decides itself: required servers, their time, and what counts as a secret."""
+
+import logging
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from edge.app import App, Required, RequiredServerDown, secrets_of, start_limit_s
+from edge.backoff import Backoff
+from edge.config.load import load
+from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig
+from edge.errors import leaves
+from edge.health import Status
+from edge.log import Redactor
+from edge.metrics import ServerMetrics
+from edge.parts.channel import Ended
+from edge.parts.upstream import Upstream
+from tests.support.checkpoints import cancel_at_every_step
+from tests.support.memory_channel import ScriptedServer, Witness, initialized
+
+Clock = MockClock
+EXITED = Ended("git", "exited with status 1", "fatal: no such repository")
+
+
+def required(server: ScriptedServer, *, limit_s: float = 30) -> Required:
+    upstream = Upstream(
+        StdioServerConfig(name="git", command=("git-server",), required=True),
+        server.connect,
+        events=Witness(),
+        status=Status("server:git", required=True),
+        metrics=ServerMetrics(),
+        backoff=Backoff(first_s=4, limit_s=4, jitter=0),
+        log=logging.getLogger("edge.server"),
+    )
+    return Required(upstream, limit_s=limit_s)
+
+
+async def test_a_required_server_has_started_once_it_has_answered(autojump_clock: Clock) -> None:
+    async def slow(params: str | None) -> str:
+        await trio.sleep(7)
+        return initialized(tools={})
+
+    server = ScriptedServer()
+    server.answers["initialize"] = slow
+    async with trio.open_nursery() as nursery:
+        intake: trio.CancelScope = await nursery.start(required(server).run)
+        assert trio.current_time() == 7
+        intake.cancel()
+    assert server.ends == [7]
+
+
+async def test_a_required_server_may_fail_and_come_up_in_its_time(autojump_clock: Clock) -> None:
+    server = ScriptedServer()
+    server.start_errors = [EXITED, EXITED]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(required(server).run)
+        assert trio.current_time() == 8
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_required_server_that_does_not_come_up_says_why(autojump_clock: Clock) -> None:
+    server = ScriptedServer()
+    server.start_errors = [EXITED] * 100
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(required(server, limit_s=10).run)
+    [cause] = leaves(caught.value)
+    assert isinstance(cause, RequiredServerDown)
+    assert str(cause) == "server git: exited with status 1: fatal: no such repository"
+    assert trio.current_time() == 10
+
+
+async def test_a_required_server_that_says_nothing_is_named_too(autojump_clock: Clock) -> None:
+    async def mute(params: str | None) -> str:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    server = ScriptedServer()
+    server.answers["initialize"] = mute
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(required(server, limit_s=10).run)
+    assert [str(cause) for cause in leaves(caught.value)] == ["server git: no answer yet"]
+    assert server.ends == [10]
+
+
+async def test_a_required_server_that_was_up_may_go_down_like_any_other(autojump_clock: Clock) -> None:
+    server = ScriptedServer()
+    part = required(server)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(part.run)
+        server.start_errors = [EXITED]
+        server.die(EXITED)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    # Built again by its slot after a fault: it does not hold up anything any more.
+    server.start_errors = [EXITED]
+    async with trio.open_nursery() as nursery:
+        began = trio.current_time()
+        await nursery.start(part.run)
+        assert trio.current_time() == began
+        nursery.cancel_scope.cancel()
+
+
+async def test_cancelled_at_any_step_a_required_server_leaves_nothing_behind(autojump_clock: Clock) -> None:
+    servers: list[ScriptedServer] = []
+
+    async def scenario() -> None:
+        server = ScriptedServer()
+        servers.append(server)
+        server.start_errors = [EXITED]
+        async with trio.open_nursery() as nursery:
+            intake: trio.CancelScope = await nursery.start(required(server).run)
+            intake.cancel()
+
+    assert await cancel_at_every_step(scenario) > 10
+    begun = [len(server.starts) - (1 if server.starts else 0) for server in servers]
+    assert [len(server.ends) for server in servers] == begun
+
+
+def test_a_server_that_we_start_has_its_own_time_and_another_one_half_a_minute() -> None:
+    assert start_limit_s(StdioServerConfig(name="a", command=("a",), start_timeout_s=7)) == 7
+    assert start_limit_s(HttpServerConfig(name="a", url="http://localhost/mcp")) == 30
+
+
+CONFIG = """
+[servers.plc]
+url = "http://localhost:3000/mcp/${PLC_PATH}"
+headers = { X-API-Key = "${PLC_KEY}", X-Plain = "not a secret" }
+bearer_env = "PLC_TOKEN"
+[servers.git]
+command = "git-server"
+env = { GIT_TOKEN = "${GIT_TOKEN}", LANG = "C" }
+"""
+
+
+def test_what_comes_from_the_environment_is_a_secret() -> None:
+    env = {
+        "PLC_PATH": "path-secret",
+        "PLC_KEY": "key-secret",
+        "PLC_TOKEN": "token-secret",
+        "GIT_TOKEN": "git-secret",
+    }
+    config = load(CONFIG, env=env, read_secret=lambda path: path, source="test.toml")
+    found = set(secrets_of(config))
+    assert set(env.values()) <= found
+    assert not {"not a secret", "C", "git-server"} & found
+
+
+async def test_an_app_that_has_not_run_listens_nowhere(autojump_clock: Clock) -> None:
+    app = App(EdgeConfig(name="box"), redactor=Redactor())
+    assert (app.name, app.endpoints, app.admin_urls) == ("box", [], [])
+    text = app.metrics.exposition("")[0].decode()
+    samples: dict[str, Any] = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+    assert samples["mcp_edge_downstream_sessions_active"] == "0.0"
+    assert {key: value for key, value in samples.items() if "queue_length" in key}.keys() == {
+        f'mcp_edge_queue_length{{queue="{name}"}}'
+        for name in ("answers_in_progress", "resource_links", "session_notifications", "subscriptions")
+    }
+
+
+async def test_without_a_name_the_box_is_called_as_the_host_is(autojump_clock: Clock) -> None:
+    assert App(EdgeConfig(), redactor=Redactor()).name != ""
