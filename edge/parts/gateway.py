@@ -201,9 +201,15 @@ class Gateway:
 
     async def _unsubscribe(self, call: Call) -> str:
         session = _session(call)
-        upstream, uri, published = await self._resource(call)
+        published = _string(call, "uri")
         session.state.unsubscribe(published)
-        await self._subscriptions.remove(session, upstream, uri)
+        # Looked up by what was subscribed: the resource itself may have gone from every list since.
+        interests = self._subscriptions.known_as(session, published)
+        if not interests:
+            await self._resource(call)
+        for server, uri in interests:
+            if server in self._upstreams:
+                await self._subscriptions.remove(session, self._upstreams[server], uri)
         return "{}"
 
     async def _set_level(self, call: Call) -> str:

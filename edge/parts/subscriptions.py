@@ -45,6 +45,10 @@ class Subscriptions:
             if not accepted:
                 self._leave(session, interest)
 
+    def known_as(self, session: LiveSession, published: str) -> list[Interest]:
+        """What this session subscribed to under that URI."""
+        return [one for one in self._of.get(session, ()) if self._sessions[one].get(session) == published]
+
     async def remove(self, session: LiveSession, upstream: Upstream, uri: str) -> None:
         interest = (upstream.name, uri)
         self._leave(session, interest)

@@ -96,9 +96,7 @@ def test_a_good_config_is_summed_up_as_json(config: Path, capsys: pytest.Capture
 def test_sockets_and_an_admin_listener_that_is_off_are_shown_as_they_are(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config.write_text(
-        'gateway.listen = "unix:/x"\nadmin.enabled = false\n'
-    )
+    config.write_text('gateway.listen = "unix:/x"\nadmin.enabled = false\n')
     assert main(["validate", "-c", str(config)]) == 0
     shown = capsys.readouterr().out
     assert "  endpoint  unix:/x  /mcp\n  admin     off\n" in shown

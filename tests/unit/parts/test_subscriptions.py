@@ -49,6 +49,20 @@ async def test_the_first_subscriber_subscribes_and_the_last_one_to_leave_unsubsc
         assert len(asked(server)) == 2
 
 
+async def test_a_resource_that_is_no_longer_listed_can_be_unsubscribed(autojump_clock: Clock) -> None:
+    server = server_with("x://1")
+    async with gateway(server) as rig:
+        client = await rig.client()
+        await subscribe(client)
+        server.answers["resources/list"] = '{"resources":[]}'
+        server.tell("notifications/resources/list_changed")
+        await trio.sleep(1)
+        assert (await client.ask("resources/read", ONE)).error["code"] == -32002
+        assert await client.result("resources/unsubscribe", ONE) == {}
+        assert [what for what, _ in asked(server)] == ["subscribe", "unsubscribe"]
+        assert (await client.ask("resources/unsubscribe", ONE)).error["code"] == -32002
+
+
 async def test_a_session_that_ends_leaves_no_subscription_behind(autojump_clock: Clock) -> None:
     server = server_with("x://1", "x://2")
     async with gateway(server) as rig:
