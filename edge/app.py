@@ -122,7 +122,9 @@ class App:
         """Where MCP clients find us; real addresses, as far as it listens already."""
         scheme = "https" if self.config.gateway.tls else "http"
         return [
-            address if address.startswith("unix:") else f"{scheme}://{address}{self.config.gateway.path}"
+            f"{address}, path {self.config.gateway.path}"
+            if address.startswith("unix:")
+            else f"{scheme}://{address}{self.config.gateway.path}"
             for address in self._bound("gateway")
         ]
 

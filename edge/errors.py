@@ -6,7 +6,7 @@ and in `cli/main.py`. Messages are for an operator: lower case, no full stop, ne
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 
 class EdgeError(Exception):
@@ -91,6 +91,19 @@ class TimedOut(UpstreamError):
 
 class Gone(UpstreamError):
     """The server was lost while it had the request: whether it ran cannot be known, so it is not repeated."""
+
+
+class CutOff(EdgeError):
+    """We ended a call that had begun, before its server answered: whether it ran cannot be known.
+
+    `reason` is `stopping` (mcp-edge ends) or `session_ended` (its client's session did).
+    """
+
+    TEXTS: ClassVar = {"stopping": "mcp-edge is stopping", "session_ended": "the session has ended"}
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(self.TEXTS[reason])
+        self.reason = reason
 
 
 class SessionLost(UpstreamError):

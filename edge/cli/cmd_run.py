@@ -72,7 +72,7 @@ def announcement(app: App, path: Path | None) -> str:
         )
         lines.append(f"  server    {name}: {found}")
     lines += [f"  endpoint  {endpoint}" for endpoint in app.endpoints]
-    lines += [f"  status    {url}/status" for url in app.admin_urls]
+    lines += [f"  status    {at(url, '/status')}" for url in app.admin_urls]
     endpoint = next((url for url in app.endpoints if url.startswith("http")), None)
     if path is None and endpoint is not None:
         client = json.dumps({"mcpServers": {"mcp-edge": {"type": "http", "url": endpoint}}}, indent=2)
@@ -86,3 +86,8 @@ def announcement(app: App, path: Path | None) -> str:
             f"This is the built-in default. To serve your own: mcp-edge init -o {config_places(os.environ)[-1]}",
         ]
     return "\n".join(harmless(line) for line in lines) + "\n"
+
+
+def at(address: str, path: str) -> str:
+    """A page's URL; for a Unix socket, which has none, the socket and the path."""
+    return f"{address}, path {path}" if address.startswith("unix:") else address + path

@@ -3,14 +3,15 @@
 import argparse
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge.config.address import ip_or_none, parse_address
 from edge.config.load import load
 from edge.config.model import EdgeConfig, HttpServerConfig
-from edge.errors import ConfigError, Problem
+from edge.config.places import Places
+from edge.errors import ConfigError, EdgeError, Problem
 
 SYSTEM_CONFIG = Path("/etc/mcp-edge/config.toml")
 MAX_CONFIG_BYTES = 4_194_304
@@ -48,7 +49,7 @@ def read_config(
 ) -> EdgeConfig:
     """The config in the file at `path`; `warn` hears of secret files that others can read.
 
-    Raises: ConfigError, also for a file that cannot be read.
+    Raises: ConfigError, also for a file that cannot be read, be it this one or one that it names for TLS.
     """
 
     def read_secret(name: str) -> str:
@@ -77,11 +78,35 @@ def read_config(
         line = data.count(b"\n", 0, exc.start) + 1
         raise ConfigError([Problem(f"{path}:{line}", "is not UTF-8 text")]) from None
     config = load(text, env=env, read_secret=read_secret, source=str(path))
-    if config.gateway.tls is not None:
-        from edge.net.tls import endpoint_context  # brings in ssl, which most commands have no use for
-
-        endpoint_context(config.gateway.tls)
+    if found := list(tls_problems(config)):
+        places = Places(text, str(path))
+        raise ConfigError([Problem(places.place(where), said) for where, said in found])
     return config
+
+
+def tls_problems(config: EdgeConfig) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Certificates, keys and authorities that cannot be used: the path of each one's table or key, and why."""
+    tls = config.gateway.tls
+    files = {
+        name: server.ca_file
+        for name, server in config.servers.items()
+        if isinstance(server, HttpServerConfig) and server.ca_file
+    }
+    if tls is None and not files:
+        return
+    # These bring in ssl, which most configs have no use for.
+    from edge.net.tls import client_context, endpoint_context
+
+    if tls is not None:
+        try:
+            endpoint_context(tls)
+        except ConfigError as exc:
+            yield from ((("gateway", "tls"), problem.text) for problem in exc.problems)
+    for name, ca_file in files.items():
+        try:
+            client_context(ca_file)
+        except EdgeError as exc:
+            yield ("servers", name, "ca_file"), str(exc)
 
 
 def warnings_of(config: EdgeConfig) -> list[str]:

@@ -19,14 +19,22 @@ from edge.errors import BadMessage, RpcError
 from edge.host.facts import NotHere
 from edge.host.tools import TOOLS, BadArguments, Tool
 from edge.proto.framing import LineDecoder, Oversized
-from edge.proto.jsonrpc import Message, Request, decode, decode_batch, encode_error, encode_result
+from edge.proto.jsonrpc import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    Message,
+    Request,
+    decode,
+    decode_batch,
+    encode_error,
+    encode_result,
+)
 from edge.proto.jsontext import dumps, is_array
-from edge.proto.mcp import negotiate
+from edge.proto.mcp import RESOURCE_NOT_FOUND, negotiate
 
 READ_BYTES = 65536
 MAX_LINE_BYTES = 1024 * 1024  # no request to this server is anywhere near
-INVALID_PARAMS, METHOD_NOT_FOUND, INTERNAL_ERROR = -32602, -32601, -32603
-RESOURCE_NOT_FOUND = -32002
 
 INSTRUCTIONS = (
     "Read-only facts of the machine this server runs on. Start with `overview`; `failed_units`, `disks` and "

@@ -65,7 +65,7 @@ class AdminFace:
             return self.refusal(denied.status, denied.text)
         if head.path not in self._routes:
             return self.refusal(404, f"there is: {' '.join(self._routes)}")
-        if head.method not in ("GET", "HEAD"):
+        if head.method != "GET":  # HEAD arrives as GET
             refusal = self.refusal(405, "these pages can only be read")
             refusal.headers += (("Allow", "GET, HEAD"),)
             return refusal

@@ -1,7 +1,8 @@
 """A session's GET stream: what servers tell outside of any call, and the rest of an answer that broke off.
 
-One standing stream a session; a second one is refused, unless it names a Last-Event-ID: then the client says
-that the first has broken, which we may not have noticed yet (MCP 2025-11-25, Transports, resumability).
+One standing stream a session; a second one is refused, unless it names an event of the first: then the client
+says that the first has broken, which we may not have noticed yet (MCP 2025-11-25, Transports, resumability). Any
+other id says nothing about it: the rest of an answer, come for too late, must not end the standing stream.
 """
 
 from collections.abc import AsyncIterator
@@ -39,7 +40,7 @@ async def stream_events(
                 await _resume(reply, session, last_event_id)
             return
     if session.listener is not None:
-        if last_event_id is None:
+        if missed is None:
             raise Occupied
         session.listener.cancel()
     with trio.CancelScope() as scope:

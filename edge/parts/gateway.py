@@ -16,13 +16,13 @@ from edge.net.http_client import BadAnswer
 from edge.parts.channel import Notify
 from edge.parts.results import Links, with_published_uris
 from edge.parts.server_http import AuthFailed
-from edge.parts.sessions import InFlight, LiveSession
+from edge.parts.sessions import InFlight, LiveSession, news
 from edge.parts.subscriptions import Subscriptions
 from edge.parts.upstream import Upstream
 from edge.parts.views import View, Views
 from edge.proto.jsonrpc import Notification, Request
 from edge.proto.jsontext import Raw, dumps, members, replace_members
-from edge.proto.mcp import INVALID_PARAMS, LEVELS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND
+from edge.proto.mcp import INVALID_PARAMS, LEVELS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND, passes
 from edge.proto.session import DEFAULT_LEVEL
 
 log = logging.getLogger("edge.gateway")
@@ -214,7 +214,8 @@ class Gateway:
 
     async def _set_level(self, call: Call) -> str:
         _session(call).state.set_level(_string(call, "level"))
-        await self._apply_levels()
+        with trio.move_on_after(START_WAIT_S):
+            await self._apply_levels()
         return "{}"
 
     async def _ask(self, call: Call, upstream: Upstream, params: str | None) -> Raw:
@@ -294,15 +295,16 @@ class Gateway:
             text = (
                 params.text if published == uri else replace_members(params.text, {"uri": dumps(published)})
             )
-            session.tell("notifications/resources/updated", text)
+            session.tell(news("notifications/resources/updated", text))
 
     def logged(self, upstream: Upstream, params: Raw) -> None:
         """To the sessions that have a call at this server; if there are none, to all that can see it."""
         sessions = [session for session in self._live() if session.state.view in (None, upstream.name)]
         callers = [s for s in sessions if any(call.server == upstream.name for call in s.calls.values())]
+        told = news("notifications/message", params.text)
         for session in callers or sessions:
             if _wanted(session, params):
-                session.tell("notifications/message", params.text)
+                session.tell(told)
 
     # -- sessions that end
 
@@ -389,7 +391,9 @@ def _progress_token(params: Raw | None) -> str | None:
 
 def _wanted(session: LiveSession | None, params: Raw) -> bool:
     level = params.value.get("level") if isinstance(params.value, dict) else None
-    return isinstance(level, str) and (session is None or session.state.wants_log(level))
+    if not isinstance(level, str):
+        return False
+    return session.state.wants_log(level) if session is not None else passes(level, DEFAULT_LEVEL)
 
 
 def _reason(exc: UpstreamError | RpcError) -> str:

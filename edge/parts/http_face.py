@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import trio
 
-from edge.errors import BadMessage, EdgeError, Gone, RpcError, TimedOut
+from edge.errors import BadMessage, EdgeError, RpcError, TimedOut
 from edge.gate.origin import Origins
 from edge.metrics import Metrics
 from edge.net.http_server import HttpRequest, Refusal, Reply
@@ -181,7 +181,8 @@ class HttpFace:
         """One request, answered as the only message of its POST."""
         self._sessions.watch(exchange)
         try:
-            await exchange.finish(await self._answer(request, exchange, view, session))
+            flight = self._enter(request, session)
+            await exchange.finish(await self._answer(request, flight, exchange, view, session))
         finally:
             self._over(exchange, session)
 
@@ -189,8 +190,8 @@ class HttpFace:
         """All at once; the answers in one array, or one by one where the answer became a stream."""
         answers: list[str] = []
 
-        async def one(request: Request) -> None:
-            answer = await self._answer(request, exchange, view, session)
+        async def one(request: Request, flight: InFlight | None) -> None:
+            answer = await self._answer(request, flight, exchange, view, session)
             if answer is not None and exchange.streaming:
                 await exchange.notify(answer)
             elif answer is not None:
@@ -202,7 +203,8 @@ class HttpFace:
                 for member in batch:
                     match member:
                         case Request():
-                            nursery.start_soon(one, member)
+                            # Entered before its task runs: the batch itself may cancel it.
+                            nursery.start_soon(one, member, self._enter(member, session))
                         case BadMessage():
                             answers.append(encode_error(member.id, member.code, str(member)))
                         case _:
@@ -216,11 +218,27 @@ class HttpFace:
         if session is not None:
             self._sessions.used(session)
 
+    def _enter(self, request: Request, session: LiveSession | None) -> InFlight | None:
+        """The request's place among those in flight, which `_answer` gives back; None if its id is taken."""
+        flight = InFlight(trio.CancelScope())
+        if session is None:
+            self._sessions.sessionless.add(flight)
+        elif request.id in session.calls:
+            return None
+        else:
+            session.calls[request.id] = flight
+        return flight
+
     async def _answer(
-        self, request: Request, exchange: Exchange, view: View, session: LiveSession | None
+        self,
+        request: Request,
+        flight: InFlight | None,
+        exchange: Exchange,
+        view: View,
+        session: LiveSession | None,
     ) -> str | None:
         """The response's text; None if the call was cancelled by its client, who then expects none."""
-        if session is not None and request.id in session.calls:
+        if flight is None:
             return encode_error(request.id, INVALID_REQUEST, "a request with this id is in flight already")
         started = trio.current_time()
         result = "error"
@@ -228,12 +246,7 @@ class HttpFace:
         async def notify(note: Notification) -> None:
             await exchange.notify(encode_notification(note.method, note.params.text if note.params else None))
 
-        with trio.CancelScope() as scope:
-            flight = InFlight(scope)
-            if session is not None:
-                session.calls[request.id] = flight
-            else:
-                self._sessions.sessionless.add(flight)
+        with flight.scope:
             try:
                 call = Call(request, view, session=session, flight=flight, notify=notify)
                 answer = encode_result(request.id, await self._gateway.dispatch(call))
@@ -246,11 +259,11 @@ class HttpFace:
                 else:
                     self._sessions.sessionless.discard(flight)
                 self._metrics.request(label_of(request.method), result, trio.current_time() - started)
-        if scope.cancelled_caught:
+        if flight.scope.cancelled_caught:
             if flight.cancelled:
                 return None
-            if flight.given_up:
-                return _error(request.id, Gone(flight.server or "gateway", "mcp-edge is stopping"))
+            if flight.cut_off is not None:
+                return _error(request.id, flight.cut_off)
             return _error(request.id, TimedOut(flight.server or "gateway", flight.limit_s))
         return answer
 
@@ -371,7 +384,7 @@ def _cancelled_id(params: str) -> Id | None:
 def _error(request_id: Id, exc: EdgeError) -> str:
     fault = fault_of(exc)
     if not isinstance(exc, RpcError):
-        log.info("call failed", extra={"reason": str(exc)})
+        log.debug("call failed", extra={"reason": str(exc)})
     return encode_error(request_id, fault.code, fault.message, fault.data)
 
 

@@ -10,11 +10,11 @@ import logging
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import trio
 
-from edge.errors import EdgeError
+from edge.errors import CutOff, EdgeError
 from edge.metrics import Metrics
 from edge.proto.jsonrpc import Id, encode_notification
 from edge.proto.replay import ReplayRing
@@ -25,7 +25,8 @@ log = logging.getLogger("edge.sessions")
 EndReason = Literal["client_delete", "idle_timeout", "init_failed", "gateway_shutdown", "limit"]
 
 OUTBOX_LIMIT = 256
-"""Notifications kept for a session's GET stream; over it the oldest is dropped and counted."""
+OUTBOX_BYTES = 1_048_576
+"""Notifications kept for a session's GET stream, and their letters; over it the oldest is dropped and counted."""
 
 NEWS_KEEP_S = 60.0
 """How long they are kept while no GET stream is open: as long as the events of one that broke (proto/replay.py)."""
@@ -52,14 +53,14 @@ class Waiting(Protocol):
 class InFlight:
     """One call of a session: the scope that ends it, and the server it went to (for log messages)."""
 
-    __slots__ = ("cancelled", "given_up", "limit_s", "scope", "server")
+    __slots__ = ("cancelled", "cut_off", "limit_s", "scope", "server")
 
     def __init__(self, scope: trio.CancelScope) -> None:
         self.scope = scope
         self.server: str | None = None
         self.limit_s = 0.0
         self.cancelled = False
-        self.given_up = False
+        self.cut_off: CutOff | None = None
 
     def ask(self, server: str, limit_s: float) -> None:
         """The call goes to `server` now and has `limit_s` seconds."""
@@ -70,17 +71,28 @@ class InFlight:
     @property
     def is_late(self) -> bool:
         """Whether its time ran out, and nobody ended it before that."""
-        return not (self.cancelled or self.given_up) and trio.current_time() >= self.scope.deadline
+        return not self.cancelled and self.cut_off is None and trio.current_time() >= self.scope.deadline
 
     def cancel(self) -> None:
-        """Ended by the client, or with its session: nobody waits for an answer."""
+        """Ended by its client, who expects no answer to it any more."""
         self.cancelled = True
         self.scope.cancel()
 
-    def give_up(self) -> None:
-        """Ended by us, who cannot wait any longer: its client is told."""
-        self.given_up = True
+    def cut(self, why: CutOff) -> None:
+        """Ended by us: its client is told."""
+        self.cut_off = why
         self.scope.cancel()
+
+
+class News(NamedTuple):
+    """A notification for GET streams. One object for all the sessions that are told: there may be very many."""
+
+    at: float
+    text: str
+
+
+def news(method: str, params: str | None) -> News:
+    return News(trio.current_time(), encode_notification(method, params))
 
 
 class LiveSession:
@@ -91,6 +103,7 @@ class LiveSession:
         "_dropped",
         "_keeps",
         "_outbox",
+        "_outbox_chars",
         "_ring",
         "born",
         "calls",
@@ -115,7 +128,8 @@ class LiveSession:
         self.standing_stream: str | None = None
         self.ended = False
         # Made when first needed: most sessions never stream, and there may be very many of them.
-        self._outbox: deque[tuple[float, str]] | None = None
+        self._outbox: deque[News] | None = None
+        self._outbox_chars = 0
         self._ring: ReplayRing | None = None
         self._changed: trio.Event | None = None
         self._dropped = dropped
@@ -135,14 +149,17 @@ class LiveSession:
     def queued(self) -> int:
         return len(self._outbox) if self._outbox is not None else 0
 
-    def tell(self, method: str, params: str | None) -> None:
+    def tell(self, news: News) -> None:
         """Queue a notification for the GET stream; one that is opened later gets it too."""
         if self._outbox is None:
             self._outbox = deque()
-        if len(self._outbox) >= OUTBOX_LIMIT:
-            self._outbox.popleft()
+        self._outbox.append(news)
+        self._outbox_chars += len(news.text)
+        while len(self._outbox) > OUTBOX_LIMIT or (
+            self._outbox_chars > OUTBOX_BYTES and len(self._outbox) > 1
+        ):
+            self._outbox_chars -= len(self._outbox.popleft().text)
             self._dropped(1)
-        self._outbox.append((trio.current_time(), encode_notification(method, params)))
         self._keeps(self)
         self._wake()
 
@@ -158,8 +175,8 @@ class LiveSession:
             for kind in self.state.take_dirty()
         ]
         if self._outbox:
-            news += [text for _, text in self._outbox]
-            self._outbox = None
+            news += [told.text for told in self._outbox]
+            self._outbox, self._outbox_chars = None, 0
         return news
 
     async def wait_changed(self) -> None:
@@ -196,8 +213,8 @@ class LiveSession:
         outbox = self._outbox
         if outbox and self.listener is None:
             before = len(outbox)
-            while outbox and now - outbox[0][0] > NEWS_KEEP_S:
-                outbox.popleft()
+            while outbox and now - outbox[0].at > NEWS_KEEP_S:
+                self._outbox_chars -= len(outbox.popleft().text)
             self._dropped(before - len(outbox))
         if self._ring is not None:
             self._ring.expire(now)
@@ -206,7 +223,7 @@ class LiveSession:
     def end(self) -> None:
         self.ended = True
         for call in self.calls.values():
-            call.cancel()
+            call.cut(CutOff("session_ended"))
         if self.listener is not None:
             self.listener.cancel()
         self._wake()
@@ -296,9 +313,9 @@ class Sessions:
         """The time for draining is nearly over: calls in flight end now, so that their clients can be told."""
         for session in self._live.values():
             for call in session.calls.values():
-                call.give_up()
+                call.cut(CutOff("stopping"))
         for call in self.sessionless:
-            call.give_up()
+            call.cut(CutOff("stopping"))
 
     def watch(self, exchange: Waiting) -> None:
         """Let the ticker keep this answer alive until `unwatch`."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from edge.errors import (
     BadMessage,
+    CutOff,
     Gone,
     RemoteProtocolError,
     RpcError,
@@ -121,6 +122,9 @@ def fault_of(exc: Exception) -> Fault:
         case Gone():
             told = "was lost while it had the request; whether it was carried out is unknown"
             return _server_fault(SERVER_GONE, exc, told, "gone")
+        case CutOff():
+            text = f"{exc}; whether the call was carried out is unknown"
+            return Fault(200, SERVER_GONE, text, dumps({"reason": exc.reason}))
         case SessionLost():
             return _server_fault(SERVER_UNAVAILABLE, exc, "lost our session", "session_lost")
         case UpstreamError():

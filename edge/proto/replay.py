@@ -2,8 +2,8 @@
 
 Source: MCP 2025-11-25, Transports (Resumability and Redelivery): ids are unique within the session, and only
 the stream that broke is replayed. One ring for all streams of a session, so that its bounds are the
-session's. Oldest events go first; a client that missed one that is gone gets nothing at all rather than a
-gap.
+session's. Oldest events go first; a client that missed one that is gone gets the rest all the same: the
+progress before an answer is worth little, the answer everything.
 """
 
 import re
@@ -29,7 +29,7 @@ class StoredEvent(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """What a client has missed of `stream`; `is_finished`: nothing will follow."""
+    """What a client has missed of `stream`, as far as it is still here; `is_finished`: nothing will follow."""
 
     stream: str
     events: list[StoredEvent]
@@ -115,14 +115,14 @@ class ReplayRing:
         return state is None or state.is_finished
 
     def after(self, last_event_id: str, *, now: float) -> Replay | None:
-        """The events of that id's stream that follow it; None if it is unknown, or one of them is gone."""
+        """The events of that id's stream that follow it and are still here; None if the id is unknown."""
         self.expire(now)
         parsed = _EVENT_ID.fullmatch(last_event_id)
         if parsed is None:
             return None
         stream, n = parsed[1], int(parsed[2])
         state = self._streams.get(stream)
-        if state is None or not state.first_kept - 1 <= n < state.next:
+        if state is None or n >= state.next:
             return None
         missed = [event for event, _ in self._events if event.stream == stream and event.n > n]
         return Replay(stream, missed, state.is_finished)

@@ -186,7 +186,7 @@ def test_a_client_that_leaves_during_a_call_cancels_nothing_and_holds_nothing() 
         with ExitStack() as stack:
             for _ in range(50):
                 sock = stack.enter_context(connect(stage.edge.endpoint))
-                sock.sendall(stage.client.raw("bad__sleep", s=1))
+                sock.sendall(stage.client.raw("bad__sleep", s=5))
             stage.until_in_flight(50)
         stage.good_answers()
         stage.until_in_flight(0)

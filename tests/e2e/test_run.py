@@ -144,7 +144,7 @@ def test_a_call_that_takes_longer_than_the_drain_is_given_up_and_its_client_told
         with calling(appliance, "toy__sleep", s=300) as responses:
             assert appliance.stop() == OK
         assert responses[0]["error"]["code"] == -32012
-        assert responses[0]["error"]["data"] == {"server": "toy", "reason": "gone"}
+        assert responses[0]["error"]["data"] == {"reason": "stopping"}
 
 
 def test_a_second_signal_does_not_wait_for_the_drain() -> None:

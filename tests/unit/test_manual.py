@@ -362,6 +362,7 @@ FIXED: Mapping[str, float] = {
     "seconds between comments on a quiet stream": event_stream.KEEPALIVE_S,
     "messages in a batch": jsonrpc.MAX_BATCH,
     "notifications that wait for a session's GET stream": sessions.OUTBOX_LIMIT,
+    "bytes of them": sessions.OUTBOX_BYTES,
     "seconds they wait while no GET stream is open": sessions.NEWS_KEEP_S,
     "events kept of a session for resuming": default_of_parameter(ReplayRing.__init__, "max_events"),
     "bytes kept of a session for resuming": default_of_parameter(ReplayRing.__init__, "max_bytes"),

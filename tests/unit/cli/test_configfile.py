@@ -155,11 +155,21 @@ def test_all_that_is_unwise_is_warned_of() -> None:
     ]
 
 
-def test_a_certificate_that_cannot_be_used_is_a_problem_of_the_config(tmp_path: Path) -> None:
+def test_files_for_tls_that_cannot_be_used_are_problems_of_the_config_all_of_them(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
-    path.write_text('[gateway]\ntls = { cert = "/no/such/cert.pem", key = "/no/such/key.pem" }\n')
+    path.write_text(
+        """[gateway]
+tls = { cert = "/no/such/cert.pem", key = "/no/such/key.pem" }
+[servers.a]
+command = ["x"]
+[servers.plc]
+url = "https://plc/mcp"
+ca_file = "/no/such/ca.pem"
+"""
+    )
     with pytest.raises(ConfigError) as caught:
         read_config(path, {})
-    (problem,) = caught.value.problems
-    assert problem.place == "gateway.tls"
-    assert "/no/such/cert.pem cannot be read" in problem.text
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{path}:2: gateway.tls: TLS certificate /no/such/cert.pem cannot be read: No such file or directory",
+        f"{path}:7: servers.plc.ca_file: TLS CA /no/such/ca.pem cannot be read: No such file or directory",
+    ]

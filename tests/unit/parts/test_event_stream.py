@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from edge.net.http_reply import Reply
 from edge.net.http_wire import Connections, Wire
 from edge.parts.event_stream import stream_events
-from edge.parts.sessions import OUTBOX_LIMIT
+from edge.parts.sessions import OUTBOX_LIMIT, news
 from edge.proto.sse import KEEPALIVE
 from tests.support.gateway_client import Client, EventStream, request
 from tests.support.gateway_rig import Asked, Rig, ToolServer, echo, gateway
@@ -119,13 +119,18 @@ async def test_only_the_events_that_were_missed_are_told_again(autojump_clock: C
 
 
 @pytest.mark.parametrize("last", ["9-9", "1-99", "", "nonsense", "1-0; drop"])
-async def test_an_id_that_means_nothing_opens_a_new_stream(autojump_clock: Clock, last: str) -> None:
+async def test_an_id_that_means_nothing_opens_a_new_stream_if_there_is_none(
+    autojump_clock: Clock, last: str
+) -> None:
     async with gateway() as rig:
         client = await rig.client()
-        old = await opened(client)
-        stream = await rig.again(client).listen(last)
+        await opened(client)
+        second = rig.again(client)
+        assert (await second.request("GET", headers={"Last-Event-ID": last})).status == 409
+        await client.leave()
+        await wait_all_tasks_blocked()
+        stream = await second.listen(last)
         assert (await stream.event()).id == "2-0"
-        assert await old.rest() == []
 
 
 async def test_what_a_broken_stream_had_to_tell_can_be_fetched_after_a_new_one_was_opened(
@@ -344,10 +349,10 @@ async def test_news_of_the_moment_of_a_takeover_is_told_by_the_new_stream(autoju
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream_events, session, old, None)
             await wait_all_tasks_blocked()
-            session.tell("notifications/message", '{"data":"now"}')
+            session.tell(news("notifications/message", '{"data":"now"}'))
             # The old listener is awake and has not looked yet when the new one takes over.
             with trio.move_on_after(1):
-                await stream_events(session, new, "9-9")
+                await stream_events(session, new, "1-0")
             nursery.cancel_scope.cancel()
         with trio.fail_after(1):
             await reader.until(b'{"data":"now"}')

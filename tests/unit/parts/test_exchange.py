@@ -219,5 +219,7 @@ async def test_a_call_ends_its_stream_when_its_session_is_deleted(autojump_clock
         resumed = await other.listen(last)
         await wait_all_tasks_blocked()
         await rig.again(client).request("DELETE")
-        assert words(await stream.rest()) == ["first"]
+        rest = await stream.rest()
+        assert words(rest)[0] == "first"
+        assert rest[1]["error"]["data"] == {"reason": "session_ended"}
         assert words(await resumed.rest()) == ["first"]

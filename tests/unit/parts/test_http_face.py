@@ -203,15 +203,16 @@ async def test_delete_ends_a_session_once(autojump_clock: Clock) -> None:
         assert (refused.status, refused.headers["allow"]) == (405, "POST")
 
 
-async def test_delete_cancels_what_the_session_has_in_flight(autojump_clock: Clock) -> None:
+async def test_delete_ends_what_the_session_has_in_flight_and_says_so(autojump_clock: Clock) -> None:
     server = ToolServer(hang=hang)
     async with gateway(server) as rig:
         client = await rig.client()
         await client.send("POST", request("tools/call", {"name": "a__hang"}).encode())
         await wait_all_tasks_blocked()
         assert (await rig.again(client).request("DELETE")).status == 204
-        stream = await client.stream()
-        assert await stream.rest() == []
+        answer = await client.answer()
+        assert (answer.status, answer.error["code"]) == (200, -32012)
+        assert answer.error["data"] == {"reason": "session_ended"}
         assert server.cancelled == ["tools/call"]
 
 

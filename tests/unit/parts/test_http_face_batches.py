@@ -48,6 +48,18 @@ async def test_a_batch_runs_all_at_once(autojump_clock: Clock) -> None:
         assert sorted(each["id"] for each in answer.json) == [0, 1, 2, 3, 4]
 
 
+async def test_a_batch_may_cancel_its_own_request(autojump_clock: Clock) -> None:
+    server = ToolServer(hang=hang)
+    async with gateway(server) as rig:
+        client = await rig.client("2025-03-26")
+        cancelled = '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}'
+        answer = await client.post(
+            f"[{request('tools/call', {'name': 'a__hang'}, 1)},{cancelled},{request('ping', None, 2)}]"
+        )
+        assert [each["id"] for each in answer.json] == [2]
+        assert trio.current_time() == 0
+
+
 async def test_a_batch_of_notes_is_202(autojump_clock: Clock) -> None:
     async with gateway() as rig:
         client = await rig.client("2025-03-26")

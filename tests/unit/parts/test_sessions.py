@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from edge.metrics import Metrics
-from edge.parts.sessions import InFlight, LiveSession, Sessions, TooManySessions
+from edge.parts.sessions import InFlight, LiveSession, Sessions, TooManySessions, news
 from tests.support.checkpoints import cancel_at_every_step
 from tests.support.gateway_client import request
 from tests.support.gateway_rig import Asked, ToolServer, gateway, hang
@@ -167,6 +167,28 @@ async def test_ten_thousand_sessions_are_cheap_and_go_by_themselves(autojump_clo
         nursery.cancel_scope.cancel()
 
 
+async def test_news_is_bounded_in_letters_too_and_the_newest_is_always_kept(autojump_clock: Clock) -> None:
+    sessions, metrics, _ = table()
+    session = new(sessions)
+    for _ in range(5):
+        session.tell(news("notifications/message", f'"{"x" * 400_000}"'))
+    assert (session.queued, metrics.notes_dropped) == (2, 3)
+    session.tell(news("notifications/message", f'"{"x" * 2_000_000}"'))
+    assert (session.queued, metrics.notes_dropped) == (1, 5)
+
+
+async def test_a_log_message_for_many_sessions_is_in_memory_once(autojump_clock: Clock) -> None:
+    server = ToolServer()
+    async with gateway(server) as rig:
+        for _ in range(3):
+            await rig.client()
+        server.tell("notifications/message", '{"level":"info","data":"hello"}')
+        await wait_all_tasks_blocked()
+        [first], *others = [session.take_news() for session in rig.sessions]
+        assert len(others) == 2
+        assert all(text is first for [text] in others)
+
+
 async def test_news_that_no_stream_fetches_is_let_go_after_a_minute(autojump_clock: Clock) -> None:
     sessions, metrics, _ = table(idle_s=3600)
     async with trio.open_nursery() as nursery:
@@ -174,10 +196,10 @@ async def test_news_that_no_stream_fetches_is_let_go_after_a_minute(autojump_clo
         absent, listening = new(sessions), new(sessions)
         listening.listener = trio.CancelScope()
         for session in (absent, listening):
-            session.tell("notifications/message", "{}")
+            session.tell(news("notifications/message", "{}"))
             session.list_changed("tools")
         await trio.sleep(30.5)
-        absent.tell("notifications/message", "{}")
+        absent.tell(news("notifications/message", "{}"))
         await trio.sleep(30)
         assert (absent.queued, listening.queued, metrics.notes_dropped) == (2, 1, 0)
         await trio.sleep(1)
@@ -281,7 +303,7 @@ async def test_calls_that_are_given_up_end_with_an_error_and_the_part_is_over(au
         for client in clients:
             answer = await client.answer()
             assert (answer.status, answer.error["code"]) == (200, -32012)
-            assert answer.error["data"] == {"server": "a", "reason": "gone"}
+            assert answer.error["data"] == {"reason": "stopping"}
         await rig.is_over.wait()
         assert trio.current_time() == 9
         assert server.cancelled == ["tools/call"] * 2
