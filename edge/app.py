@@ -1,7 +1,7 @@
 """Composition root: config → parts → one tree of nurseries, from the first signal handler to the last goodbye.
 
 The only file that knows every class. `App.run` starts admin, sessions, servers and listeners in this order,
-says that it is ready, and serves until SIGTERM or SIGINT; then everything drains within `gateway.drain_s`. A
+says that it is ready, and serves until SIGTERM, SIGINT or SIGHUP; then everything drains within `gateway.drain_s`. A
 second signal ends the wait. A fault that a slot could not mend rises from here, and the process ends.
 """
 
@@ -99,7 +99,8 @@ class App:
         """
         supervisor = Supervisor([self._slot(*key, spec) for key, spec in parts_of(self.config).items()])
         self._gateway.attach(self.upstreams)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        # A terminal that is closed, or an operator who hopes for a reload: without us there must be nothing left.
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._stop_when_told, signals, supervisor, nursery.cancel_scope)
 
@@ -115,6 +116,8 @@ class App:
                     gc.collect()
                     gc.freeze()  # what is here now stays: the collector need not look at it again
                     announce(self)
+                    # Loads what the first scrape needs: the file may be replaced while we run.
+                    self.metrics.exposition()
         log.info("stopped")
 
     @property
@@ -271,6 +274,8 @@ class Required:
         async with trio.open_nursery() as nursery:
             intake: trio.CancelScope = await nursery.start(self._upstream.run)
             if not self._has_been_up:
+                extra = {"server": self._upstream.name, "limit_s": self._limit_s}
+                log.info("waiting for a required server", extra=extra)
                 with trio.move_on_after(self._limit_s):
                     await self._upstream.wait_ready()
                 if not self._upstream.is_ready:

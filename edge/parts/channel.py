@@ -24,6 +24,9 @@ class Inbound(Protocol):
     def told(self, notification: Notification) -> None:
         """A notification for nobody in particular: a list changed, a resource was updated, a log message."""
 
+    def doubted(self) -> None:
+        """Something failed that works with a server that is well: look whether this one is."""
+
     def asked(self, request: Request) -> str:
         """The result's JSON text for a request of the server; raises RpcError to refuse it."""
         raise NotImplementedError

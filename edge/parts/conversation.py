@@ -142,6 +142,10 @@ class Conversation:
             nursery.start_soon(self._refresh_when_stale, refreshed)
             nursery.start_soon(self._probe)
 
+    def doubted(self) -> None:
+        """Ping at once, rather than after a silence."""
+        self._doubt.set()
+
     def mark_stale(self, *kinds: Kind) -> None:
         """These lists are said to have changed: read again, a moment later."""
         self._stale.update(kinds)

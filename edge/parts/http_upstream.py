@@ -7,7 +7,7 @@ Source: MCP 2025-11-25, Transports, backwards compatibility.
 
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal
 
@@ -65,7 +65,7 @@ class HttpServer:
         http = ServerHttp(config, pool, self._target, self._metrics)
         streamable = StreamableChannel(http, inbound, config.reconnect)
         sse = SseChannel(http, config.url, inbound)
-        channel = AutoChannel(config.name, streamable, sse, self._transport)
+        channel = AutoChannel(config.name, streamable, sse, self._transport, self._found)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(pool.keep_tidy)
@@ -73,14 +73,15 @@ class HttpServer:
                 yield channel
                 nursery.cancel_scope.cancel()
         finally:
-            if channel.verdict != self._transport:
-                self._transport = channel.verdict
-                extra = {"server": config.name, "transport": channel.verdict}
-                self._log.info("transport found", extra=extra)
             if not channel.is_sse:
                 with goodbye(FAREWELL_S):
                     await streamable.end()
             pool.close()
+
+    def _found(self, transport: Literal["streamable", "sse"]) -> None:
+        """What `auto` came to; kept for the conversations to come."""
+        self._log.info("transport found", extra={"server": self._config.name, "transport": transport})
+        self._transport = transport
 
     def _load_tls(self) -> None:
         """Reads files; once, and again only after it failed."""
@@ -105,11 +106,13 @@ class AutoChannel:
         streamable: StreamableChannel,
         sse: SseChannel,
         verdict: Literal["auto", "streamable", "sse"],
+        found: Callable[[Literal["streamable", "sse"]], None],
     ) -> None:
         self._server = server
         self._streamable = streamable
         self._sse = sse
         self.verdict = verdict
+        self._found = found
         self._refused: HttpRefused | None = None  # how Streamable HTTP failed
         self._wants_sse = trio.Event()
         if verdict == "sse":
@@ -138,7 +141,7 @@ class AutoChannel:
     ) -> Raw:
         if self.is_sse:
             result = await self._sse.request(method, params, notify=notify, progress=progress)
-            self.verdict = "sse"
+            self._decide("sse")
             return result
         try:
             result = await self._streamable.request(method, params, notify=notify, progress=progress)
@@ -148,11 +151,16 @@ class AutoChannel:
             self._refused = exc
             self._wants_sse.set()
         else:
-            self.verdict = "streamable"
+            self._decide("streamable")
             return result
         result = await self._sse.request(method, params)
-        self.verdict = "sse"
+        self._decide("sse")
         return result
+
+    def _decide(self, transport: Literal["streamable", "sse"]) -> None:
+        if self.verdict == "auto":
+            self.verdict = transport
+            self._found(transport)
 
     async def notify(self, method: str, params: str | None) -> None:
         await (self._sse if self.is_sse else self._streamable).notify(method, params)

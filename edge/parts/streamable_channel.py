@@ -418,6 +418,7 @@ class StreamableChannel:
                     return
             except UpstreamError as exc:
                 log.debug("notification stream broken", extra={"server": self._server, "reason": str(exc)})
+                self._inbound.doubted()
             await trio.sleep(max(trail.retry_s, backoff.next(trio.current_time())))
 
     async def _listen_once(self, session: HttpSession, trail: Trail, backoff: Backoff) -> bool:

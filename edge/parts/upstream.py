@@ -74,6 +74,7 @@ class Upstream:
         self._live: Conversation | None = None  # the same, while it is ready for calls
         self._down = "not started yet"
         self._retry_at: float | None = None
+        self._down_said: str | None = None
         self._has_failed = False
         self._is_stopping = False
         self._is_idle = trio.Event()
@@ -139,6 +140,7 @@ class Upstream:
             self.status.restarts += 1
         metrics.connected = True
         metrics.last_success = now
+        self._down_said = None
         self._live = conversation
         self.status.ready()
         init = conversation.init
@@ -181,9 +183,13 @@ class Upstream:
         self._retry_at = now + delay
         metrics.backoff_s = delay
         self.status.degraded(text)
-        self._log.warning(
-            "server down", extra={"server": self.name, "reason": text, "retry_s": round(delay, 3)}
-        )
+        # Said again only when there is news: a server may be down for weeks, and /health has the present state.
+        extra = {"server": self.name, "reason": text, "retry_s": round(delay, 3)}
+        if text != self._down_said:
+            self._log.warning("server down", extra=extra)
+        else:
+            self._log.debug("server still down", extra=extra)
+        self._down_said = text
         self._is_settled.set()
         await trio.sleep(delay)
         metrics.in_backoff = False
@@ -322,6 +328,10 @@ class Upstream:
                 self._events.logged(self, params)
             case method:
                 self._log.debug("notification for nobody", extra={"server": self.name, "method": method[:64]})
+
+    def doubted(self) -> None:
+        if self._live is not None:
+            self._live.doubted()
 
     def asked(self, request: Request) -> str:
         """We declared no client capabilities, so a server has nothing to ask but whether we live."""

@@ -27,6 +27,7 @@ from edge.proto.mcp import (
     INVALID_REQUEST,
     LEGACY_VERSIONS,
     META_VERSION,
+    METHODS,
     MODERN_VERSIONS,
     SPOKEN,
 )
@@ -129,7 +130,8 @@ def _request(
         return _session_refusal(session_version, header, request.id) or InSession(request)
     if header is not None and header not in LEGACY_VERSIONS:
         return _unknown_version(header, request.id)
-    if request.method in SESSIONLESS_METHODS:
+    if request.method in SESSIONLESS_METHODS or request.method not in METHODS:
+        # What nobody knows is refused as that, rather than with advice to get a session for it.
         return Sessionless(request, header or ASSUMED_VERSION)
     text = "a session is needed for this: send initialize first, then Mcp-Session-Id with each request"
     return Refused(400, INVALID_REQUEST, text, id=request.id)

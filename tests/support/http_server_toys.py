@@ -232,10 +232,14 @@ class Listener:
     heard: list[Notification] = field(default_factory=list)
     questions: list[Request] = field(default_factory=list)
     news: trio.Event = field(default_factory=trio.Event)
+    doubts: int = 0
 
     def told(self, notification: Notification) -> None:
         self.heard.append(notification)
         self.news.set()
+
+    def doubted(self) -> None:
+        self.doubts += 1
 
     def asked(self, request: Request) -> str:
         self.questions.append(request)

@@ -18,9 +18,13 @@ class Ears:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
+        self.doubts = 0
 
     def told(self, notification: Notification) -> None:
         self.heard.append(notification.method)
+
+    def doubted(self) -> None:
+        self.doubts += 1
 
     def asked(self, request: Request) -> str:
         if request.method == "ping":

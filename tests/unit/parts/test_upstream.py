@@ -203,6 +203,30 @@ async def test_the_past_is_forgiven_after_it_was_good_for_a_while(autojump_clock
     assert server.starts == [0, 1, 3, 64]
 
 
+async def test_a_server_that_stays_down_is_said_to_be_so_once(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = ScriptedServer()
+    server.start_errors = [Unavailable("git", "connection refused")] * 9
+    rig = Rig(server, GIT)
+    with caplog.at_level("WARNING"):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(rig.upstream.run)
+            await trio.sleep(100)
+            nursery.cancel_scope.cancel()
+    assert len(server.starts) > 3
+    assert [record.message for record in caplog.records] == ["server down"]
+
+
+async def test_a_doubt_is_looked_into_at_once(autojump_clock: Clock) -> None:
+    server = ScriptedServer()
+    async with up(server) as rig:
+        asked = server.count("ping")
+        rig.upstream.doubted()
+        await wait_all_tasks_blocked()
+        assert server.count("ping") == asked + 1
+
+
 async def test_a_server_is_given_up_after_its_attempts(autojump_clock: Clock) -> None:
     server = ScriptedServer()
     server.start_errors = [Unavailable("git", "connection refused")] * 9

@@ -129,9 +129,14 @@ async def test_lists_reads_and_calls_are_served_without_a_session(method: str) -
     assert verdict(message, NONE, "2025-06-18") == Sessionless(message, "2025-06-18")
 
 
-@pytest.mark.parametrize("method", ["resources/subscribe", "logging/setLevel", "server/discover"])
+@pytest.mark.parametrize("method", ["resources/subscribe", "logging/setLevel"])
 async def test_what_needs_a_session_is_400_without_one(method: str) -> None:
     assert refusal(verdict(request(method), NONE)) == (400, -32600, "7")
+
+
+async def test_what_nobody_knows_is_not_told_to_get_a_session() -> None:
+    message = request("tools/cal")
+    assert verdict(message, NONE) == Sessionless(message, "2025-03-26")
 
 
 async def test_a_sessionless_request_of_an_unknown_version_is_400() -> None:
