@@ -20,7 +20,7 @@ from edge.backoff import Backoff
 from edge.config.address import parse_address
 from edge.config.diff import ListenerSpec, PartSpec, SessionsSpec, parts_of
 from edge.config.model import AdminConfig, EdgeConfig, HttpServerConfig, ServerConfig, StdioServerConfig
-from edge.config.secrets import SECRET_NAME, inserted_into
+from edge.config.secrets import SECRET_NAME, Expanded, inserted_into
 from edge.errors import UpstreamError
 from edge.gate.origin import Origins
 from edge.health import Health, Status
@@ -294,12 +294,14 @@ def start_limit_s(spec: ServerConfig) -> float:
 def secrets_of(config: EdgeConfig) -> Iterator[str]:
     """Every value in the config that must not show anywhere.
 
-    What is put into a child's environment counts if its name says so: `${HOME}` is no secret, and hiding it
-    would blur every path in the log.
+    What is put into a child's environment counts if its name says so, even where it stands in the file:
+    `${HOME}` is no secret, and hiding it would blur every path in the log.
     """
     for server in config.servers.values():
         if isinstance(server, StdioServerConfig):
-            yield from inserted_into(value for name, value in server.env.items() if SECRET_NAME.search(name))
+            named = [value for name, value in server.env.items() if SECRET_NAME.search(name)]
+            yield from inserted_into(named)
+            yield from (value for value in named if not isinstance(value, Expanded))
         else:
             yield from inserted_into((server.url, *server.headers.values()))
             if server.bearer is not None:

@@ -3,7 +3,8 @@
 import argparse
 import difflib
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 COMMANDS = {
@@ -29,6 +30,9 @@ class UsageError(Exception):
 
 class Parser(argparse.ArgumentParser):
     """argparse that raises instead of exiting with 2."""
+
+    commands: Mapping[str, "Parser"]
+    """The parsers of the commands, by name; only the root has it."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, self.format_usage().rstrip())
@@ -95,7 +99,25 @@ def build_parser() -> Parser:
 
     # Not for people: what the config's built-in `host` server runs.
     commands.add_parser("host-server", allow_abbrev=False)
+    parser.commands = commands.choices
     return parser
+
+
+def not_taken(parser: Parser, args: argparse.Namespace, words: Sequence[str]) -> UsageError:
+    """The error about words that the command does not take, with what may have been meant."""
+    command = parser if args.command is None else parser.commands[args.command]
+    near: list[str] = []
+    option = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
+    if option is not None:
+        near = difflib.get_close_matches(
+            option, re.findall(r"(?<![\w-])--[a-z-]+", command.format_help()), n=1
+        )
+    elif len(words) == 1 and ("." in words[0] or "/" in words[0]):
+        for name, flag in (("config", "-c"), ("output", "-o")):
+            if name in args and getattr(args, name) is None:
+                near = [f"{flag} {words[0]}"]
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return UsageError(f"unrecognized arguments: {' '.join(words)}{hint}", command.format_usage().rstrip())
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -105,7 +127,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"there is no command {argv[0]}{hint}", parser.format_usage().rstrip())
-    args = parser.parse_args(argv)
+    args, extra = parser.parse_known_args(argv)
+    if extra:
+        raise not_taken(parser, args, extra)
     if args.version is True:
         return argparse.Namespace(command="version", json=False)
     if args.command is None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import socket
 import sys
 import tomllib
@@ -21,6 +22,8 @@ from edge.errors import ConfigError, Problem
 from edge.net.http_cold import client
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  bound there, asked here
+
+ERRNO = re.compile(r"^\[Errno -?[0-9]+\] ")
 
 
 class Place(NamedTuple):
@@ -72,7 +75,7 @@ def ask(place: Place, timeout_s: float) -> tuple[bool, list[str], dict[str, Any]
     except httpx.ConnectError as exc:
         raise nobody_at(place, exc) from None
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        raise Unclear(f"{place.shown} cannot be asked: {exc}") from None
+        raise Unclear(f"{place.shown} cannot be asked: {plain_words(exc)}") from None
     except ValueError:
         report = None
     if readiness.status_code not in (200, 503) or not isinstance(report, dict) or "ready" not in report:
@@ -93,8 +96,14 @@ def try_socket(place: Place, timeout_s: float) -> None:
 
 def nobody_at(place: Place, exc: Exception) -> Unclear:
     return Unclear(
-        f"nothing answers at {place.shown} ({exc}); is mcp-edge running, with this [admin] listen?"
+        f"nothing answers at {place.shown} ({plain_words(exc)}); is mcp-edge running, with this [admin] listen?"
     )
+
+
+def plain_words(exc: Exception) -> str:
+    """What went wrong, without the system's number for it."""
+    words = ERRNO.sub("", str(exc))
+    return words[:1].lower() + words[1:]
 
 
 def place_of(args: argparse.Namespace) -> Place:

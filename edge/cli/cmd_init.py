@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.cli import exit_codes
 from edge.cli.output import harmless, say
-from edge.cli.program import own_command
+from edge.cli.program import own_command, typed_name
 from edge.config.template import template
 
 GIT_LAUNCHERS = (("uvx", "mcp-server-git"), ("pipx", "run", "mcp-server-git"))
@@ -40,7 +40,10 @@ def init(args: argparse.Namespace) -> int:
     except OSError as exc:
         say(f"mcp-edge: cannot write {shown}: {exc.strerror or type(exc).__name__}", err=True)
         return exit_codes.UNAVAILABLE
-    say(f"wrote {shown}\ncheck it with: mcp-edge validate -c {shown}\nstart with:    mcp-edge run -c {shown}")
+    program = harmless(typed_name())
+    say(
+        f"wrote {shown}\ncheck it with: {program} validate -c {shown}\nstart with:    {program} run -c {shown}"
+    )
     return exit_codes.OK
 
 

@@ -14,7 +14,7 @@ from edge.app import App, secrets_of
 from edge.cli import exit_codes
 from edge.cli.configfile import config_places, find_config, read_config, warnings_of
 from edge.cli.output import harmless, say
-from edge.cli.program import own_command
+from edge.cli.program import own_command, typed_name
 from edge.config.model import EdgeConfig, LogConfig, StdioServerConfig
 from edge.errors import ConfigError, EdgeError, leaves
 from edge.log import Redactor, set_up
@@ -67,9 +67,9 @@ def announcement(app: App, path: Path | None) -> str:
     lines = [f"mcp-edge {__version__} is ready on {app.name}", ""]
     for name, upstream in sorted(app.upstreams.items()):
         state = upstream.status
-        found = (
-            f"{len(upstream.catalog.tools)} tools" if upstream.is_ready else f"{state.state}: {state.reason}"
-        )
+        count = len(upstream.catalog.tools)
+        tools = "1 tool" if count == 1 else f"{count} tools"
+        found = tools if upstream.is_ready else f"{state.state}: {state.reason}"
         lines.append(f"  server    {name}: {found}")
     lines += [f"  endpoint  {endpoint}" for endpoint in app.endpoints]
     lines += [f"  status    {at(url, '/status')}" for url in app.admin_urls]
@@ -83,7 +83,8 @@ def announcement(app: App, path: Path | None) -> str:
             "",
             *(f"  {line}" for line in client.splitlines()),
             "",
-            f"This is the built-in default. To serve your own: mcp-edge init -o {config_places(os.environ)[-1]}",
+            "This is the built-in default. To serve your own: "
+            f"{typed_name()} init -o {config_places(os.environ)[-1]}",
         ]
     return "\n".join(harmless(line) for line in lines) + "\n"
 

@@ -9,11 +9,14 @@ from urllib.parse import urlsplit
 
 from edge.config.address import ip_or_none, parse_address
 from edge.config.load import load
-from edge.config.model import EdgeConfig, HttpServerConfig
+from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig
 from edge.config.places import Places
+from edge.config.rules import dotted
+from edge.config.secrets import SECRET_NAME, Expanded
 from edge.errors import ConfigError, EdgeError, Problem
 
 SYSTEM_CONFIG = Path("/etc/mcp-edge/config.toml")
+SHELL_WORDS = frozenset(("&&", "||", "&", "|", ";", ">", ">>", "<", "2>&1"))
 MAX_CONFIG_BYTES = 4_194_304
 MAX_SECRET_BYTES = 65_536
 
@@ -109,8 +112,8 @@ def tls_problems(config: EdgeConfig) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("servers", name, "ca_file"), str(exc)
 
 
-def warnings_of(config: EdgeConfig) -> list[str]:
-    """What is allowed and unwise, a sentence each, with its place."""
+def warnings_of(config: EdgeConfig, env: Mapping[str, str] = os.environ) -> list[str]:
+    """What is allowed and unwise, or will not work as things are now: a sentence each, with its place."""
     found: list[str] = []
     if config.insecure_plain_secrets:
         found.append(
@@ -133,7 +136,10 @@ def warnings_of(config: EdgeConfig) -> list[str]:
     if not config.servers:
         found.append("servers: there is none, so clients find an empty endpoint")
     for name, server in config.servers.items():
-        if not isinstance(server, HttpServerConfig):
+        if isinstance(server, StdioServerConfig):
+            if not config.insecure_plain_secrets:
+                found += plain_secrets(server)
+            found += start_problems(server, env)
             continue
         if not server.verify:
             found.append(
@@ -143,6 +149,42 @@ def warnings_of(config: EdgeConfig) -> list[str]:
         if server.bearer is not None and url.scheme == "http" and not is_loopback(url.hostname or ""):
             found.append(f"servers.{name}.url: the bearer token goes over the network in the clear")
     return found
+
+
+def plain_secrets(server: StdioServerConfig) -> Iterator[str]:
+    """Variables that are secrets by their name, with a value that stands in the file."""
+    for name, value in server.env.items():
+        if value and SECRET_NAME.search(name) and not isinstance(value, Expanded):
+            place = dotted(("servers", server.name, "env", name))
+            yield f"{place}: a secret stands in the config file; ${{NAME}} takes it from the environment"
+
+
+def start_problems(server: StdioServerConfig, env: Mapping[str, str]) -> Iterator[str]:
+    """Why the command would not start, or not do what its author thinks, if it were started now."""
+    # Brings in trio, which nothing else here needs.
+    from edge.net.child import NotStarted, environment, find_program
+
+    place = dotted(("servers", server.name))
+    program = server.command[0]
+    if server.cwd is not None and not os.path.isdir(server.cwd):
+        yield f"{place}.cwd: {server.cwd} does not exist or is not a directory"
+    elif not is_home(program):
+        search_path = environment(env, server.env).get("PATH", os.defpath)
+        try:
+            find_program(program, search_path, server.cwd)
+        except NotStarted as exc:
+            yield f"{place}.command: {exc}"
+    if any(map(is_home, server.command)):
+        yield f"{place}.command: no shell runs it, so ~ does not become the home directory: write the whole path"
+    # Of an argument no more is shown than this: it may hold a secret.
+    words = (";" if word.endswith(";") and " " not in word else word for word in server.command)
+    if found := next((word for word in words if word in SHELL_WORDS), None):
+        yield f'{place}.command: no shell runs it, so "{found}" is an argument like any other; use sh -c'
+
+
+def is_home(word: str) -> bool:
+    """What a shell would have made a home directory of."""
+    return word == "~" or word.startswith("~/")
 
 
 def is_wildcard(text: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from edge.cli import exit_codes
 from edge.cli.arguments import UsageError, parse_arguments
-from edge.cli.output import harmless, painted, prepare_streams, say, say_problems
+from edge.cli.output import OutputFailed, flush, harmless, painted, prepare_streams, say, say_problems
 from edge.errors import ConfigError, leaves
 
 Command = Callable[[argparse.Namespace], int]
@@ -42,10 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's); the exit code."""
     prepare_streams()
     try:
-        args = parse_arguments(sys.argv[1:] if argv is None else argv)
-        return find_command(args.command)(args)
-    except SystemExit as exc:  # argparse after --help
-        return exc.code if isinstance(exc.code, int) else exit_codes.OK
+        try:
+            args = parse_arguments(sys.argv[1:] if argv is None else argv)
+            return find_command(args.command)(args)
+        except SystemExit as exc:  # argparse after --help, which may still be in the buffer
+            flush()
+            return exc.code if isinstance(exc.code, int) else exit_codes.OK
     except UsageError as exc:
         say(f"mcp-edge: {harmless(str(exc))}\n{exc.usage}", err=True)
         return exit_codes.USAGE
@@ -62,6 +64,9 @@ def report(exc: Exception) -> int:
     if all(isinstance(part, ConfigError) for part in parts):
         say_problems(problems)
         return exit_codes.CONFIG
+    if all(isinstance(part, OutputFailed) for part in parts):
+        say(f"mcp-edge: {harmless(str(parts[0]))}", err=True)
+        return exit_codes.INTERNAL
     say(harmless("".join(traceback.format_exception(exc)).rstrip("\n")), err=True)
     headline = painted("mcp-edge: internal error", "red", sys.stderr)
     words = "; ".join(f"{type(part).__name__}: {part}" for part in parts).replace("\n", " ")

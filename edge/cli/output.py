@@ -36,20 +36,40 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class OutputFailed(Exception):
+    """What was to be printed cannot be; the text says why."""
+
+
 def say(text: str, *, err: bool = False) -> None:
-    """One line (or several) on stdout, or stderr. A reader that has left is no error: the rest is dropped."""
+    """One line (or several) on stdout, or stderr. A reader that has left is no error: the rest is dropped.
+
+    Raises: OutputFailed, for stdout only: about stderr there is nobody to tell.
+    """
+    put(text + "\n", err=err)
+
+
+def flush() -> None:
+    """What others have printed on stdout; as `say`."""
+    put("")
+
+
+def put(text: str, *, err: bool = False) -> None:
     stream = sys.stderr if err else sys.stdout
     if stream is None:
         return
     try:
-        stream.write(text + "\n")
+        stream.write(text)
         stream.flush()
     except BrokenPipeError:
         drop_output(stream)
+    except OSError as exc:
+        drop_output(stream)
+        if not err:
+            raise OutputFailed(f"cannot write to stdout: {exc.strerror or type(exc).__name__}") from exc
 
 
 def drop_output(stream: TextIO) -> None:
-    """Let what is written to a broken pipe go nowhere, also what the interpreter flushes at its end."""
+    """Let what is written to a broken pipe or a full disk go nowhere, also what the interpreter flushes at its end."""
     with suppress(OSError, ValueError):  # a stream without a descriptor has nothing to flush
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

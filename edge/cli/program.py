@@ -1,10 +1,26 @@
-"""How to start this very program again: its .pyz, or the installed package."""
+"""How to start this very program again, its .pyz or the installed package: for a child, and for a person."""
 
+import os
+import shlex
+import shutil
 import sys
 import zipfile
 from pathlib import Path
 
 import edge
+
+
+def typed_name() -> str:
+    """What to type for this program: as it was called, such that a shell finds it again."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        return "python3 -m edge"
+    if "/" not in called and not called.endswith(".pyz"):
+        return "mcp-edge"
+    if (found := shutil.which(Path(called).name)) and os.path.realpath(found) == os.path.realpath(called):
+        return shlex.quote(Path(called).name)
+    is_runnable = "/" in called and os.access(called, os.X_OK)
+    return shlex.quote(called) if is_runnable else f"python3 -I -S {shlex.quote(called)}"
 
 
 def own_command() -> tuple[str, ...]:

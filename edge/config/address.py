@@ -36,6 +36,25 @@ def ip_or_none(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
         return None
 
 
+def reaches(host: str, port: int, listening: Address) -> bool:
+    """Whether a call to `host` and `port` arrives at our own listener, as far as names and numbers tell."""
+    if listening.unix_path or port != listening.port:
+        return False
+    return bare(host) == bare(listening.host) or (is_here(host) and is_here(listening.host))
+
+
+def bare(host: str) -> str:
+    """One spelling for each host."""
+    ip = ip_or_none(host)
+    return host.lower().rstrip(".") if ip is None else str(getattr(ip, "ipv4_mapped", None) or ip)
+
+
+def is_here(host: str) -> bool:
+    """Loopback, or the wildcard address, which as a destination is this machine, too."""
+    ip = ip_or_none(bare(host))
+    return Address(host=bare(host)).is_local if ip is None else ip.is_loopback or ip.is_unspecified
+
+
 def parse_address(text: str) -> Address:
     """Text to `Address`; a ValueError's words are for the operator. Port 0 means any free port."""
     if text.startswith("unix:"):

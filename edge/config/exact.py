@@ -5,8 +5,7 @@ gives it back as the model has it, or raises `BadValues`; no sentence ever holds
 """
 
 import difflib
-from collections.abc import Collection, Mapping
-from types import MappingProxyType
+from collections.abc import Collection
 from typing import Any, Literal, get_args, get_origin
 
 from cattrs import Converter
@@ -88,19 +87,6 @@ def exact_choice(value: object, type_: Any) -> str:
     return value
 
 
-def exact_texts(value: object, _: object) -> Mapping[str, str]:
-    if not isinstance(value, Mapping):
-        raise bad(f"must be a table of strings, not {kind(value)}")
-    wrong = [
-        Finding((name,), f"must be a string, not {kind(item)}")
-        for name, item in value.items()
-        if not isinstance(item, str)
-    ]
-    if wrong:
-        raise BadValues(wrong)
-    return MappingProxyType(dict(value))
-
-
 def is_choice(type_: Any) -> bool:
     origin: Any = get_origin(type_)
     return origin is Literal
@@ -113,5 +99,4 @@ def exact_converter() -> Converter:
         converter.register_structure_hook(type_, hook)
     converter.register_structure_hook_func(is_choice, exact_choice)
     converter.register_structure_hook_func(lambda type_: type_ == tuple[str, ...], exact_strings)
-    converter.register_structure_hook_func(lambda type_: type_ == Mapping[str, str], exact_texts)
     return converter

@@ -5,32 +5,38 @@ tables, so that one bad value never hides another: a key that cannot be read is 
 by its default, and the rules of the rest are still heard.
 """
 
+import ast
 import re
 import shlex
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args
+from urllib.parse import urlsplit
 
+from edge.config.address import parse_address, reaches
 from edge.config.exact import bad, exact_converter, kind, suggestion
 from edge.config.model import EdgeConfig, HttpServerConfig, Secret, ServerConfig, StdioServerConfig
 from edge.config.places import Places
-from edge.config.rules import BadValues, Finding, PathKey
-from edge.config.secrets import SECRET_NAME, SOURCES, Expanded, expand, fetch_secret
+from edge.config.rules import BadValues, Finding, PathKey, dotted
+from edge.config.secrets import PLACEHOLDER, SECRET_NAME, SOURCES, Expanded, expand, fetch_secret
 from edge.errors import ConfigError, Problem
 
 T = TypeVar("T")
 Path = tuple[PathKey, ...]
 
+NOT_JSON = "the config is TOML, and this looks like JSON; servers are written [servers.NAME]"
 # What a required key that is missing or bad is taken for, while the rules of its table are heard.
-STAND_INS: Mapping[str, Any] = {"command": ("-",), "url": "http://localhost", "cert": "-", "key": "-"}
+STAND_INS: Mapping[str, Any] = {"command": ("-",), "url": "http://invalid", "cert": "-", "key": "-"}
 KIND_OF = {StdioServerConfig: "a stdio server", HttpServerConfig: "an HTTP server"}
 MISTAKEN = {
     "args": "arguments belong into command, as a list",
     "type": "a server with command is a stdio one, a server with url an HTTP one",
     "mcpServers": "servers are written [servers.NAME]",
 }
+TABLE_TWICE = re.compile(r"cannot declare (\(.*\)) twice", re.IGNORECASE | re.DOTALL)
+AUTHORITY = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 SYNTAX_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -45,6 +51,8 @@ def load(text: str, *, env: Mapping[str, str], read_secret: Callable[[str], str]
     except RecursionError:
         raise ConfigError([Problem(source, "is nested too deeply")]) from None
     except tomllib.TOMLDecodeError as exc:
+        if text.lstrip().startswith("{"):
+            raise ConfigError([Problem(source, NOT_JSON)]) from None
         raise ConfigError([syntax_problem(str(exc), source)]) from None
     except ValueError:  # Python's own limit on digits
         raise ConfigError([Problem(source, "holds a number with too many digits")]) from None
@@ -74,9 +82,30 @@ def syntax_problem(text: str, source: str) -> Problem:
     found = SYNTAX_PLACE.search(text)
     place = f"{source}:{found[1]}:{found[2]}" if found and found[1] else source
     what = text[: found.start()] if found else text
+    if twice := TABLE_TWICE.fullmatch(what):
+        table = dotted(ast.literal_eval(twice[1]))  # Python shows the key as a tuple
+        return Problem(place, f"[{table}] is there twice; its keys belong under one heading")
     return Problem(
         place, "not TOML: " + what[:1].lower() + what[1:] + ("" if not found or found[1] else " at the end")
     )
+
+
+def with_stand_ins(url: str) -> str:
+    """A URL whose placeholders have no values, such that the rules can judge the rest of it."""
+    marked = PLACEHOLDER.sub("\0", url)
+    found = AUTHORITY.match(marked)
+    if found is None:
+        return str(STAND_INS["url"])
+    authority = found[1]
+    if "\0" in authority:
+        authority = "x@invalid" if "@" in authority else "invalid"
+    return (marked[: found.start(1)] + authority + marked[found.end(1) :]).replace("\0", "x")
+
+
+def homes_of(key: str) -> list[str]:
+    """The tables with fixed names that have such a key, as headings."""
+    tables = {field.name: table_class(field.type) for field in fields(EdgeConfig)}
+    return [f"[{name}]" for name, cls in tables.items() if cls is not None and key in keys_of(cls)]
 
 
 def table_class(type_: Any) -> Any:
@@ -100,6 +129,13 @@ def keys_of(cls: Any) -> dict[str, str]:
         if Secret in get_args(field.type):
             keys |= {f"{field.name}_{source}": field.name for source in SOURCES}
     return keys
+
+
+def is_ours(url: str, listen: Sequence[str]) -> bool:
+    """A URL, which is good as such, leads to one of our own listeners."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return any(reaches(parts.hostname or "", port, parse_address(text)) for text in listen)
 
 
 class Reader:
@@ -158,6 +194,8 @@ class Reader:
                 self._note("the name is the table's own, as in [servers.NAME]", (*path, key))
             elif other and key in keys_of(other):
                 self._note(f"belongs to {KIND_OF[other]}, and this is {KIND_OF[cls]}", (*path, key))
+            elif cls is EdgeConfig and (homes := homes_of(key)):
+                self._note(f"unknown key here; belongs into {' or '.join(homes)}", (*path, key))
             else:
                 hint = f"; {MISTAKEN[key]}" if key in MISTAKEN else suggestion(key, known)
                 self._note(f"unknown key{hint}", (*path, key))
@@ -195,25 +233,36 @@ class Reader:
                 raise bad(
                     f"cannot be split into words: {str(exc).lower()}; a list needs no quoting"
                 ) from None
+        if reads in ("one-or-more", "words") and not isinstance(value, list | tuple):
+            raise bad(f"must be a string or a list of strings, not {kind(value)}")
+        if field.type == Mapping[str, str]:
+            if not isinstance(value, Mapping):
+                raise bad(f"must be a table of strings, not {kind(value)}")
+            return self._expanded_all(value, where)
         got = self._converter.structure(value, field.type)  # type: ignore[arg-type]  # a dataclass field's type is a type here
         if reads != "expanded":
             return got
-        return self._expanded_all(got, where) if isinstance(got, Mapping) else self._expanded(got)
-
-    def _expanded(self, text: str) -> str:
         try:
-            return expand(text, self._env)
+            return expand(got, self._env)
         except ValueError as exc:
-            raise bad(str(exc)) from None
+            self._note(str(exc), where)
+            return with_stand_ins(got)
 
-    def _expanded_all(self, texts: Mapping[str, str], where: Path) -> Mapping[str, str]:
-        """Placeholders replaced in each value; a header that carries a credential must have one."""
+    def _expanded_all(self, texts: Mapping[str, object], where: Path) -> Mapping[str, str]:
+        """Placeholders replaced in each value; a header that carries a credential must have one.
+
+        A value that cannot be had is empty, so that the rules about its name are heard.
+        """
         values: dict[str, str] = {}
         for name, text in texts.items():
+            values[name] = ""
+            if not isinstance(text, str):
+                self._note(f"must be a string, not {kind(text)}", (*where, name))
+                continue
             try:
-                values[name] = self._expanded(text)
-            except BadValues as exc:
-                self._note_all(exc, (*where, name))
+                values[name] = expand(text, self._env)
+            except ValueError as exc:
+                self._note(str(exc), (*where, name))
                 continue
             is_plain = (
                 where[-1] == "headers" and SECRET_NAME.search(name) and not isinstance(values[name], Expanded)
@@ -289,6 +338,10 @@ class Reader:
             if gateway.prefix != "never" and start != len(name):
                 text = f"the name must not hold or run into gateway.separator ({gateway.separator})"
                 self._note(text, ("servers", name))
+        for name, server in config.servers.items():
+            if isinstance(server, HttpServerConfig) and is_ours(server.url, gateway.listen):
+                text = "is this gateway's own address (gateway.listen): it would gather itself without end"
+                self._note(text, ("servers", name, "url"))
         is_shared = config.admin.listen in gateway.listen and not config.admin.listen.endswith(":0")
         if config.admin.enabled and is_shared:
             self._note("is the address of the gateway, too", ("admin", "listen"))

@@ -57,3 +57,24 @@ def test_the_built_in_server_can_be_run_and_is_not_advertised() -> None:
     assert "host-server" not in shown
     for command in COMMANDS:
         assert f"\n    {command} " in shown
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint", "usage"),
+    [
+        (["validate", "foo.toml"], "arguments: foo.toml; did you mean -c foo.toml?", "mcp-edge validate"),
+        (["run", "./foo"], "arguments: ./foo; did you mean -c ./foo?", "mcp-edge run"),
+        (["init", "foo.toml"], "arguments: foo.toml; did you mean -o foo.toml?", "mcp-edge init"),
+        (["run", "-c", "a.toml", "b.toml"], "arguments: b.toml", "mcp-edge run"),
+        (["run", "extra"], "arguments: extra", "mcp-edge run"),
+        (["run", "--confg", "x"], "arguments: --confg x; did you mean --config?", "mcp-edge run"),
+        (["validate", "--jsn=1"], "arguments: --jsn=1; did you mean --json?", "mcp-edge validate"),
+        (["health", "--zzz"], "arguments: --zzz", "mcp-edge health"),
+        (["--versio"], "arguments: --versio; did you mean --version?", "mcp-edge [-h]"),
+    ],
+)
+def test_what_a_command_does_not_take_leads_to_what_it_takes(argv: list[str], hint: str, usage: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_arguments(argv)
+    assert str(caught.value) == f"unrecognized {hint}"
+    assert caught.value.usage.startswith(f"usage: {usage}")

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import sys
 from pathlib import Path
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -61,12 +63,13 @@ def test_the_built_in_default_is_one_server_made_of_this_program_on_loopback() -
 
 
 async def test_the_announcement_names_every_server_with_its_state(autojump_clock: Clock) -> None:
-    good, bad = ScriptedServer(), ScriptedServer()
+    good, bad, small = ScriptedServer(), ScriptedServer(), ScriptedServer()
+    small.answers["tools/list"] = tools("one")
     good.answers["tools/list"] = tools("one", "two")
     bad.start_errors = [Ended("bad", "exited with status 1", "\x1b[31mred\n")]
     running = app()
     async with trio.open_nursery() as nursery:
-        for name, server in (("good", good), ("bad", bad)):
+        for name, server in (("good", good), ("bad", bad), ("small", small)):
             running.upstreams[name] = upstream(running, name, server)
             await nursery.start(running.upstreams[name].run)
         for each in running.upstreams.values():
@@ -78,17 +81,23 @@ async def test_the_announcement_names_every_server_with_its_state(autojump_clock
         "",
         "  server    bad: degraded: exited with status 1: \\x1b[31mred",
         "  server    good: 2 tools",
+        "  server    small: 1 tool",
         "  endpoint  http://127.0.0.1:8766/mcp",
         "  status    http://127.0.0.1:9766/status",
     ]
 
 
-async def test_the_built_in_default_says_what_to_paste_into_a_client(autojump_clock: Clock) -> None:
+async def test_the_built_in_default_says_what_to_paste_into_a_client(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mcp-edge"])
     text = announcement(app(), None)
     pasted = json.loads(text[text.index("{") : text.rindex("}") + 1])
     assert pasted == {"mcpServers": {"mcp-edge": {"type": "http", "url": "http://127.0.0.1:8766/mcp"}}}
     assert "claude mcp add --transport http mcp-edge http://127.0.0.1:8766/mcp)" in text
-    assert "mcp-edge init -o" in text
+    assert "\nThis is the built-in default. To serve your own: mcp-edge init -o /" in text
+    monkeypatch.setattr(sys, "argv", ["./mcp-edge.pyz"])
+    assert " ./mcp-edge.pyz init -o /" in announcement(app(), None)
 
 
 async def test_a_client_is_told_nothing_to_paste_where_there_is_no_url(autojump_clock: Clock) -> None:

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from edge.cli.configfile import SYSTEM_CONFIG, find_config, read_config, warning
 from edge.config.model import (
     AdminConfig,
     EdgeConfig,
+    Expanded,
     GatewayConfig,
     HttpServerConfig,
     Secret,
@@ -118,7 +121,7 @@ def test_a_file_that_is_no_text_or_far_too_large_is_refused(tmp_path: Path) -> N
 
 def test_a_usual_config_has_nothing_to_warn_of() -> None:
     servers: dict[str, ServerConfig] = {
-        "a": StdioServerConfig(name="a", command=("x",)),
+        "a": StdioServerConfig(name="a", command=("sh", "-c", "a; b && c")),
         "b": HttpServerConfig(name="b", url="http://localhost/", bearer=Secret("x")),
         "c": HttpServerConfig(name="c", url="https://plc/", bearer=Secret("x")),
         "d": HttpServerConfig(name="d", url="http://[::1]/", bearer=Secret("x")),
@@ -173,3 +176,67 @@ ca_file = "/no/such/ca.pem"
         f"{path}:2: gateway.tls: TLS certificate /no/such/cert.pem cannot be read: No such file or directory",
         f"{path}:7: servers.plc.ca_file: TLS CA /no/such/ca.pem cannot be read: No such file or directory",
     ]
+
+
+def warnings_about(env: Mapping[str, str] = {}, *, path: str = os.defpath, **values: Any) -> list[str]:
+    server = StdioServerConfig(**{"name": "a", "command": ("sh",), "env": env, **values})
+    return warnings_of(EdgeConfig(servers={"a": server}), {"PATH": path})
+
+
+def test_a_secret_that_stands_in_the_file_is_warned_of_by_name() -> None:
+    env = {
+        "GIT_TOKEN": "hunter2",
+        "A": "b",
+        "B_TOKEN": "",
+        "C_TOKEN": Expanded("hunter2", "${T}", ("hunter2",)),
+    }
+    assert warnings_about(env) == [
+        "servers.a.env.GIT_TOKEN: a secret stands in the config file; ${NAME} takes it from the environment"
+    ]
+    server = StdioServerConfig(name="a", command=("sh",), env=env)
+    allowed = EdgeConfig(servers={"a": server}, insecure_plain_secrets=True)
+    assert [text.partition(":")[0] for text in warnings_of(allowed)] == ["insecure_plain_secrets"]
+
+
+def test_a_command_that_will_not_start_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch(mode=0o644)
+    (tmp_path / "tool").touch(mode=0o755)
+    assert warnings_about(command=("/no/such",)) == ["servers.a.command: the command /no/such does not exist"]
+    assert warnings_about(command=(f"{tmp_path}/plain",)) == [
+        f"servers.a.command: the command {tmp_path}/plain is not executable; try chmod +x"
+    ]
+    assert warnings_about(command=("tool",)) == [
+        f"servers.a.command: the command tool was not found, or is not executable, in PATH={os.defpath}"
+    ]
+    assert warnings_about(command=("./no",), cwd=str(tmp_path)) == [
+        f"servers.a.command: the command ./no does not exist (in {tmp_path})"
+    ]
+    assert warnings_about(cwd="/no/such") == ["servers.a.cwd: /no/such does not exist or is not a directory"]
+    assert warnings_about(command=("tool",), path=str(tmp_path)) == []
+    assert warnings_about({"PATH": str(tmp_path)}, command=("tool",)) == []
+    assert warnings_about(command=("./tool",), cwd=str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("command", [("~/tool",), ("sh", "~/x"), ("sh", "~")])
+def test_a_home_directory_that_no_shell_puts_in_is_warned_of(command: tuple[str, ...]) -> None:
+    (found,) = warnings_about(command=command)
+    assert found.startswith("servers.a.command: no shell runs it, so ~ does not become")
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        (("sh", "a", "&&", "b"), "&&"),
+        (("sh", "a", "|", "b"), "|"),
+        (("sh", "hunter2;", "b"), ";"),
+        (("sh", ">", "x"), ">"),
+    ],
+)
+def test_words_that_are_for_a_shell_are_warned_of(command: tuple[str, ...], word: str) -> None:
+    assert warnings_about(command=command) == [
+        f'servers.a.command: no shell runs it, so "{word}" is an argument like any other; use sh -c'
+    ]
+
+
+def test_arguments_that_only_look_like_a_shells_are_taken() -> None:
+    assert warnings_about(command=("sh", "-c", "a && b; c", "SELECT 1;", "a|b", "x~/")) == []

@@ -1,5 +1,6 @@
 """Commands from their arguments to words and exit codes."""
 
+import errno
 import io
 import json
 import os
@@ -9,15 +10,18 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from edge import __version__
 from edge.cli.arguments import COMMANDS
+from edge.cli.cmd_health import Place, nobody_at
 from edge.cli.configfile import SYSTEM_CONFIG
 from edge.cli.main import find_command, main, report
+from edge.cli.output import OutputFailed
 from edge.errors import ConfigError, Problem
 
-GOOD = 'servers.git = { command = ["git-server", "--token=x"], required = true }\nservers.plc.url = "http://plc/mcp?k=v"\n'
+GOOD = 'servers.git = { command = ["sh", "--token=x"], required = true }\nservers.plc.url = "http://plc/mcp?k=v"\n'
 
 
 @pytest.fixture
@@ -70,7 +74,7 @@ def test_a_good_config_is_summed_up(config: Path, capsys: pytest.CaptureFixture[
         f"{config}: good\n"
         "  endpoint  http://127.0.0.1:8766  /mcp\n"
         "  admin     http://127.0.0.1:9766\n"
-        "  server    git  (stdio: git-server, required)\n"
+        "  server    git  (stdio: sh, required)\n"
         "  server    plc  (http: http://plc/mcp)\n"
     )
 
@@ -86,7 +90,7 @@ def test_a_good_config_is_summed_up_as_json(config: Path, capsys: pytest.Capture
             "gateway": {"listen": ["127.0.0.1:8766"], "path": "/mcp"},
             "admin": "127.0.0.1:9766",
             "servers": [
-                {"name": "git", "kind": "stdio", "address": "git-server", "required": True},
+                {"name": "git", "kind": "stdio", "address": "sh", "required": True},
                 {"name": "plc", "kind": "http", "address": "http://plc/mcp", "required": False},
             ],
         },
@@ -146,10 +150,18 @@ def test_no_config_is_good_and_said(
     assert json.loads(capsys.readouterr().out)["config"] is None
 
 
-def test_init_writes_a_config_that_is_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_writes_a_config_that_is_good(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "mcp-edge.pyz"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [str(program)])
     path = tmp_path / "new" / "config.toml"
     assert main(["init", "-o", str(path)]) == 0
-    assert f"mcp-edge validate -c {path}" in capsys.readouterr().out
+    assert capsys.readouterr().out == (
+        f"wrote {path}\ncheck it with: {program} validate -c {path}\nstart with:    {program} run -c {path}\n"
+    )
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert [entry.name for entry in path.parent.iterdir()] == ["config.toml"]
     assert main(["validate", "-c", str(path)]) == 0
@@ -325,3 +337,37 @@ def test_only_known_commands_have_a_function() -> None:
         assert callable(find_command(name))
     with pytest.raises(AssertionError, match="the argument tree knows nothing"):
         find_command("nothing")
+
+
+def test_that_nobody_answers_is_said_in_plain_words() -> None:
+    place = Place("http://127.0.0.1:9", "", "http://127.0.0.1:9")
+    for exc in (
+        ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)),
+        httpx.ConnectError("[Errno 111] Connection refused"),
+    ):
+        assert str(nobody_at(place, exc)) == (
+            "nothing answers at http://127.0.0.1:9 (connection refused); "
+            "is mcp-edge running, with this [admin] listen?"
+        )
+
+
+@pytest.mark.parametrize("argv", [["version"], ["help", "config"], ["--help"], ["help", "run"], ["init"]])
+def test_a_full_disk_behind_stdout_is_one_line_and_70(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(argv) == 70
+        stream.write("what the interpreter flushes at its end")
+    assert capsys.readouterr().err == "mcp-edge: cannot write to stdout: No space left on device\n"
+
+
+def test_a_full_disk_behind_stderr_is_not_told_to_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert main(["vallidate"]) == 64
+
+
+def test_output_that_failed_deep_inside_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(ExceptionGroup("", [OutputFailed("cannot write to stdout: why")])) == 70
+    assert capsys.readouterr().err == "mcp-edge: cannot write to stdout: why\n"

@@ -151,7 +151,7 @@ volume = 5
         ("gateway.drain_s = true", "gateway.drain_s: must be a number, not true or false"),
         (f"gateway.drain_s = 1{'0' * 400}", "gateway.drain_s: is too large"),
         ("gateway.drain_s = nan", "gateway.drain_s: must be 0 or more"),
-        ("gateway.listen = 5", "gateway.listen: must be a list of strings, not an integer"),
+        ("gateway.listen = 5", "gateway.listen: must be a string or a list of strings, not an integer"),
         ('gateway.listen = ["[::1]:1", 5]', "gateway.listen[1]: must be a string, not an integer"),
         ('gateway.allowed_hosts = "a"', "gateway.allowed_hosts: must be a list of strings, not a string"),
         ('gateway.prefix = "allways"', "must be one of always, on-collision, never; did you mean always?"),
@@ -159,6 +159,14 @@ volume = 5
         ("gateway.prefix = 5", "gateway.prefix: must be a string, not an integer"),
         ('gateway.tls = { cert = "c" }', "gateway.tls.key: is missing"),
         ('gateway.tls = { cert = 5, key = "k" }', "gateway.tls.cert: must be a string, not an integer"),
+        ('path = "/x"', "c.toml:1: path: unknown key here; belongs into [gateway]"),
+        ("enabled = true", "c.toml:1: enabled: unknown key here; belongs into [admin]"),
+        ('level = "debug"', "c.toml:1: level: unknown key here; belongs into [log]"),
+        ('listen = "[::1]:1"', "c.toml:1: listen: unknown key here; belongs into [gateway] or [admin]"),
+        (
+            'servers.a = { command = "x", env = 5 }',
+            "servers.a.env: must be a table of strings, not an integer",
+        ),
         ("servers = 5", "servers: must be tables [servers.NAME], not an integer"),
         ("servers.a = 5", "servers.a: must be a table, not an integer"),
         ('servers.a = { command = "x", url = "http://x" }', "and has both"),
@@ -172,13 +180,12 @@ volume = 5
         ),
         ('servers.a = { url = "http://x", name = "b" }', "the name is the table's own, as in [servers.NAME]"),
         ('servers.a = { command = "x", args = [] }', "unknown key; arguments belong into command, as a list"),
-        ("servers.a = { command = 5 }", "servers.a.command: must be a list of strings, not an integer"),
+        (
+            "servers.a = { command = 5 }",
+            "servers.a.command: must be a string or a list of strings, not an integer",
+        ),
         ('servers.a = { command = "a \'b" }', "cannot be split into words: no closing quotation"),
         ('servers.a = { command = " " }', "servers.a.command: must start with the program to run"),
-        (
-            'servers.a = { command = "x", env = 5 }',
-            "servers.a.env: must be a table of strings, not an integer",
-        ),
         (
             'servers.a = { command = "x", env = { A = 5 } }',
             "servers.a.env.A: must be a string, not an integer",
@@ -260,7 +267,7 @@ def test_a_bad_value_does_not_hide_the_rules_of_its_neighbours() -> None:
     assert problems(
         "[servers.a]\ncommand = 5\ncwd = 'x'\nrestart = { first_s = true, max_attempts = -1 }"
     ) == [
-        "c.toml:2: servers.a.command: must be a list of strings, not an integer",
+        "c.toml:2: servers.a.command: must be a string or a list of strings, not an integer",
         "c.toml:3: servers.a.cwd: must be an absolute path",
         "c.toml:4: servers.a.restart.first_s: must be a number, not true or false",
         "c.toml:4: servers.a.restart.max_attempts: must be from 0 to 1000000",
@@ -298,6 +305,15 @@ def test_an_empty_plain_secret_is_refused() -> None:
         ("a = \n", "c.toml:1:5: not TOML: invalid value"),
         ("\n[a", "c.toml: not TOML: expected ']' at the end of a table declaration at the end"),
         ("a = 1\na = 2\n", "c.toml:2:6: not TOML: cannot overwrite a value"),
+        ("[gateway]\n[gateway]\n", "c.toml:2:9: [gateway] is there twice; its keys belong under one heading"),
+        (
+            '[servers."a b"]\n[servers."a b"]',
+            'c.toml:2:15: [servers."a b"] is there twice; its keys belong under one heading',
+        ),
+        (
+            '\n { "mcpServers": {} }',
+            "c.toml: the config is TOML, and this looks like JSON; servers are written [servers.NAME]",
+        ),
         ("a = " + "9" * 5000, "c.toml: holds a number with too many digits"),
         ("a = " + "[" * 100_000, "c.toml: is nested too deeply"),
     ],
@@ -312,3 +328,71 @@ def test_a_table_from_elsewhere_is_read_in_the_same_way() -> None:
     with pytest.raises(ConfigError) as caught:
         load_table({"nam": "x", 5: "x"}, env={}, read_secret=read_secret, source="import")  # type: ignore[dict-item]  # junk is what it is about
     assert str(caught.value) == "import: nam: unknown key; did you mean name?"
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("127.0.0.1:8766", "http://127.0.0.1:8766/mcp"),
+        ("127.0.0.1:8766", "http://localhost:8766/servers/a/mcp"),
+        ("[::1]:8766", "http://[0:0::1]:8766/"),
+        ("localhost:8766", "http://0.0.0.0:8766"),
+        ("127.0.0.1:8766", "http://[::ffff:127.0.0.1]:8766/"),
+        ("box.localhost:80", "http://LOCALHOST./${HOME}"),
+        ("127.0.0.1:443", "https://localhost/"),
+    ],
+)
+def test_a_server_that_is_this_gateway_itself_is_refused(listen: str, url: str) -> None:
+    (found,) = problems(f'gateway.listen = ["unix:/x", "{listen}"]\nservers.a.url = "{url}"')
+    assert found.startswith("c.toml:2: servers.a.url: is this gateway's own address")
+
+
+def test_the_same_host_by_name_or_number_is_this_gateway_too() -> None:
+    for host in ("Box.example.com", "192.0.2.1"):
+        (found,) = problems(
+            f'gateway = {{ listen = "{host}:1", insecure_public = true }}\nservers.a.url = "http://{host.lower()}:1/"'
+        )
+        assert "own address" in found
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("127.0.0.1:8766", "http://127.0.0.1:8767/mcp"),
+        ("127.0.0.1:8766", "http://plc:8766/mcp"),
+        ("127.0.0.1:0", "http://127.0.0.1/mcp"),
+        ("unix:/x", "http://127.0.0.1:8766/mcp"),
+    ],
+)
+def test_a_server_elsewhere_is_taken(listen: str, url: str) -> None:
+    loaded(f'gateway.listen = "{listen}"\nservers.a.url = "{url}"')
+
+
+def test_each_bad_entry_of_a_mapping_is_told() -> None:
+    text = 'servers.a = { command = "x", env = { A = 1, B = "${NOPE}", "C=" = "${NOPE}", D = "d" } }'
+    assert problems(text) == [
+        "c.toml:1: servers.a.env.A: must be a string, not an integer",
+        "c.toml:1: servers.a.env.B: environment variable NOPE is not set",
+        'c.toml:1: servers.a.env."C=": environment variable NOPE is not set',
+        'c.toml:1: servers.a.env."C=": is not a name that an environment variable can have',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "others"),
+    [
+        ("http://u:p@h/mcp?key=${NOPE}", ["must not hold a user or password"]),
+        ("http://u:${NOPE}@h/mcp", ["must not hold a user or password"]),
+        ("http://h/${NOPE}#x", ["must not have a fragment"]),
+        ("http://localhost:8766/${NOPE}", ["is this gateway's own address"]),
+        ("${NOPE}", []),
+        ("${NOPE}://h", []),
+        ("http://h:${NOPE}/", []),
+        ("http://[${NOPE}]/", []),
+    ],
+)
+def test_a_missing_variable_does_not_hide_what_else_is_wrong_with_a_url(url: str, others: list[str]) -> None:
+    missing, *rest = problems(f'servers.a.url = "{url}"')
+    assert missing == "c.toml:1: servers.a.url: environment variable NOPE is not set"
+    assert len(rest) == len(others)
+    assert all(words in found for words, found in zip(others, rest, strict=True))
