@@ -17,10 +17,10 @@ from edge.net.http_head import (
     HEAD_END,
     BadHttp,
     Head,
+    HeadMemory,
     HttpRequest,
     careful_head,
     refuse_bare_lf,
-    usual_head,
 )
 from edge.net.http_reply import Refusal, Reply
 from edge.net.http_wire import Connections, HttpLimits, Wire
@@ -109,7 +109,17 @@ async def refuse_connection(stream: trio.abc.Stream, refusal: Refusal) -> None:
 class ServerConnection:
     """One connection, seen from the server."""
 
-    __slots__ = ("_connections", "_handler", "_limits", "_lingers", "_peer", "_phase", "_wire", "scope")
+    __slots__ = (
+        "_connections",
+        "_handler",
+        "_heads",
+        "_limits",
+        "_lingers",
+        "_peer",
+        "_phase",
+        "_wire",
+        "scope",
+    )
 
     def __init__(
         self,
@@ -122,6 +132,7 @@ class ServerConnection:
         self.scope = trio.CancelScope()
         self._wire = Wire(stream, limits.write_timeout_s, connections)
         self._handler = handler
+        self._heads = HeadMemory()
         self._limits = limits
         self._peer = peer
         self._connections = connections
@@ -250,7 +261,7 @@ class ServerConnection:
             return None
         wire.rest = data[end:]
         data = data[:end]
-        return usual_head(data, self._peer) or careful_head(
+        return self._heads.read(data, self._peer) or careful_head(
             data, self._peer, max_head_bytes=self._limits.max_head_bytes
         )
 

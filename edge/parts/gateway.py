@@ -21,7 +21,7 @@ from edge.parts.subscriptions import Subscriptions
 from edge.parts.upstream import Upstream
 from edge.parts.views import View, Views
 from edge.proto.jsonrpc import Notification, Request
-from edge.proto.jsontext import Raw, dumps, members, replace_members
+from edge.proto.jsontext import Raw, dumps, members, replace_members, replace_name
 from edge.proto.mcp import INVALID_PARAMS, LEVELS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND, passes
 from edge.proto.session import DEFAULT_LEVEL
 
@@ -136,11 +136,7 @@ class Gateway:
         if target is None:
             raise RpcError(INVALID_PARAMS, f"unknown tool {name!r}")
         upstream = self._upstreams[target.server]
-        params = (
-            _raw(call).text
-            if target.name == name
-            else replace_members(_raw(call).text, {"name": dumps(target.name)})
-        )
+        params = _raw(call).text if target.name == name else replace_name(_raw(call).text, name, target.name)
         metrics = upstream.metrics
         started = trio.current_time()
         reason: str | None = "internal"
@@ -163,7 +159,7 @@ class Gateway:
         target = call.view.prompt(name) or (await self.settled(call.view)).prompt(name)
         if target is None:
             raise RpcError(INVALID_PARAMS, f"unknown prompt {name!r}")
-        params = replace_members(_raw(call).text, {"name": dumps(target.name)})
+        params = replace_name(_raw(call).text, name, target.name)
         return (await self._ask(call, self._upstreams[target.server], params)).text
 
     async def _read_resource(self, call: Call) -> str:

@@ -108,6 +108,17 @@ def replace_members(text: str, edits: Mapping[str, str | None]) -> str:
     return "".join(pieces)
 
 
+def replace_name(text: str, old: str, new: str) -> str:
+    """`replace_members(text, {"name": new})` for an object whose `name` is the string `old`.
+
+    Clients write the name first: then the rest needs not be read again, if it cannot hold another one.
+    """
+    lead = f'{{"name":{quote(old)}'
+    if text.startswith(lead) and text.count('"name"') == 1 and "\\u" not in text:
+        return f'{{"name":{quote(new)}{text[len(lead) :]}'
+    return replace_members(text, {"name": quote(new)})
+
+
 def one_line(text: str) -> str:
     """JSON text without CR and LF: raw ones can only be white space between tokens, so blanks will do."""
     if "\n" in text or "\r" in text:

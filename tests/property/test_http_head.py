@@ -3,11 +3,13 @@
 Heads are made usual and then mutated, so that most are almost right: that is where parsers differ.
 """
 
+import re
+
 import h11
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from edge.net.http_head import HEAD_END, BadHttp, Head, careful_head, usual_head
+from edge.net.http_head import HEAD_END, BadHttp, Head, HeadMemory, careful_head, usual_head
 
 NAMES = (
     "Host", "host", "Content-Length", "content-length", "Transfer-Encoding", "Expect", "Connection", "Upgrade",
@@ -113,6 +115,25 @@ def test_what_the_fast_path_takes_h11_takes_with_the_same_meaning(data: bytes) -
     if head is not None:
         usual_as_h11_has_it(data, head)
         assert careful_head(data, "peer", max_head_bytes=65536) == head
+
+
+lengths = st.sampled_from(
+    (b"", b"0", b"7", b"12", b"007", b"9" * 15, b"9" * 16, b"+7", b"1 2", b"7\r\nX: y", b" 8 ")
+)
+
+
+@given(st.lists(st.tuples(heads(), st.lists(lengths, max_size=4)), min_size=1, max_size=4))
+@example(
+    [(b"POST /mcp HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n\r\n", [b"8", b"", b"9\r\nContent-Length: 9"])]
+)
+def test_the_memory_of_heads_gives_what_the_fast_path_gives(series: list[tuple[bytes, list[bytes]]]) -> None:
+    memory = HeadMemory()
+    for head, others in series:
+        variants = [
+            re.sub(rb"(?i)(content-length:[ \t]*)[0-9]+", rb"\g<1>" + other, head) for other in others
+        ]
+        for data in (head, *variants, head):
+            assert memory.read(data, "peer") == usual_head(data, "peer")
 
 
 @given(heads())

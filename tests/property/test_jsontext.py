@@ -4,7 +4,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.errors import BadMessage
-from edge.proto.jsontext import dumps, elements, members, one_line, parse, replace_members
+from edge.proto.jsontext import (
+    dumps,
+    elements,
+    members,
+    one_line,
+    parse,
+    quote,
+    replace_members,
+    replace_name,
+)
 from tests.support import json_texts
 
 KEYS = st.text('ab\u00e4\\"', max_size=2)
@@ -103,3 +112,28 @@ def test_what_json_loads_refuses_is_refused_and_nothing_else_is_raised(text: str
         assert wanted is BadMessage or not isinstance(wanted, dict) or "comes twice" in str(exc)  # noqa: PT017  one of three
     else:
         assert whole == wanted
+
+
+@given(
+    st.sampled_from(("a", "git__log", "\u00e4", 'q"')),
+    st.sampled_from(("", "b", "\u00e4")),
+    st.sampled_from(
+        ('"arguments":{"x":1.0}', '"arguments":{"name":2}', '"a":"\\u006e"', '"\\u006eame":1', '"name":3', "")
+    ),
+    st.booleans(),
+    st.sampled_from(("", " ")),
+)
+def test_replace_name_is_replace_members_of_the_name(
+    old: str, new: str, rest: str, is_first: bool, blank: str
+) -> None:
+    name = f'"name":{blank}{quote(old)}'
+    parts = [name, rest] if is_first else [rest, name]
+    text = f"{{{blank}{','.join(part for part in parts if part)}{blank}}}"
+    try:
+        wanted: str | None = replace_members(text, {"name": quote(new)})
+    except BadMessage:  # the name comes twice
+        wanted = None
+    try:
+        assert replace_name(text, old, new) == wanted
+    except BadMessage:
+        assert wanted is None
