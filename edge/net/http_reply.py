@@ -125,6 +125,28 @@ class Reply:
         del parts, body  # a client may be slow to take a big answer: it is kept once
         await self._wire.send(data)
 
+    def try_send(
+        self, status: int, body: bytes, content_type: str = "application/json", headers: Fields = ()
+    ) -> bool:
+        """`send` without waiting: False, with nothing done, where that cannot be. `flush` must follow."""
+        if not self._wire.may_send_at_once(len(body)):
+            return False
+        parts = [
+            status_line(status, content_type),
+            DATE.at(time.time()),
+            b"Content-Length: %d\r\n" % len(body),
+        ]
+        self._start(parts, headers)
+        if not self._is_head:
+            parts.append(body)
+        self.finished = True
+        self._wire.send_at_once(b"".join(parts))
+        return True
+
+    async def flush(self) -> None:
+        """What the kernel had no room for in `try_send`."""
+        await self._wire.flush()
+
     async def start_stream(self, headers: Fields = ()) -> None:
         """200 and an event stream: chunked, or to the end of the connection for HTTP/1.0."""
         self._is_chunked = not self._is_http10

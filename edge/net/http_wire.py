@@ -60,7 +60,7 @@ class Connections:
 class Wire:
     """One connection's stream, owned by its `serve_connection`. `rest`: bytes received and not used yet."""
 
-    __slots__ = ("_connections", "_limit_s", "_socket", "gone", "rest", "stream")
+    __slots__ = ("_connections", "_limit_s", "_socket", "_unsent", "gone", "rest", "stream")
 
     def __init__(self, stream: trio.abc.Stream, write_timeout_s: float, connections: Connections) -> None:
         self.stream = stream
@@ -68,6 +68,7 @@ class Wire:
         self.gone = False  # nothing more can be written
         self._socket = stream if isinstance(stream, SocketStream) else None
         self._limit_s = write_timeout_s
+        self._unsent = b""
         self._connections = connections
 
     async def receive(self) -> bytes:
@@ -90,6 +91,28 @@ class Wire:
                 return
         if sent < len(data):
             await self._send_slowly(memoryview(data)[sent:])
+
+    def may_send_at_once(self, n_bytes: int) -> bool:
+        """Whether `send_at_once` can be used: not over TLS, and only for what a socket's buffer has room for."""
+        return self._socket is not None and n_bytes <= PIECE_BYTES
+
+    def send_at_once(self, data: bytes) -> None:
+        """What the kernel takes of `data`, now; the rest waits for `flush`, which must follow."""
+        assert self._socket is not None
+        if self.gone:
+            return
+        try:
+            sent = self._socket.try_send(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.gone = True
+            return
+        self._unsent = data[sent:]
+
+    async def flush(self) -> None:
+        """All that `send_at_once` left, or `gone`. No checkpoint if it left nothing."""
+        if self._unsent:
+            unsent, self._unsent = self._unsent, b""
+            await self._send_slowly(memoryview(unsent))
 
     async def _send_slowly(self, view: memoryview) -> None:
         is_sent = False

@@ -5,6 +5,7 @@ each give one. A channel knows ids, framing and sessions; it does not know what 
 `initialize` is never cancelled and that log messages may belong to the one call in flight.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -16,6 +17,24 @@ from edge.proto.jsontext import Raw
 Notify = Callable[[Notification], Awaitable[None]]
 """Takes what the server tells about one request, in the caller's own task: a slow client holds up that call
 and no other. Never raises for a client that has gone."""
+
+
+class PromptCaller(ABC):
+    """A `notify` that wants the result at once, in the reader's own step, a turn of the scheduler before its task.
+
+    A channel may call `answered`, once, if nothing that belongs before the result waits; the result is returned to
+    the caller all the same.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def __call__(self, note: Notification) -> None:
+        """As `Notify` has it."""
+
+    @abstractmethod
+    def answered(self, result: Raw) -> None:
+        """Synchronous; must not raise."""
 
 
 class Inbound(Protocol):

@@ -4,6 +4,9 @@ The headers are held back until the first of: the answer (plain JSON), a notific
 `Exchange.PATIENCE_S` (event stream with keep-alives, so that no proxy in between loses patience). Events of a
 session carry ids and are kept for a while, so that a client whose connection broke can fetch the rest with
 GET and Last-Event-ID (MCP 2025-11-25, Transports, resumability). A client that leaves does not cancel.
+
+A short answer to a single call goes out in the very step that received it from the server (`answer_at_once`): the
+call's task would send the same a turn of the scheduler later, which is a tenth of what a lone call takes.
 """
 
 from edge.net.http_server import Reply
@@ -12,6 +15,10 @@ from edge.proto.mcp import PRIMING_SINCE
 from edge.proto.sse import KEEPALIVE, encode_event
 
 __all__ = ["Exchange"]
+
+
+AT_ONCE_CHARS = 16_384
+"""Longer answers wait for their call's own task, so that sending them holds up nobody else."""
 
 
 class Exchange:
@@ -30,6 +37,7 @@ class Exchange:
         "_session",
         "_stream",
         "done",
+        "is_single",
         "streaming",
     )
 
@@ -54,6 +62,7 @@ class Exchange:
         self._is_primed = False
         self.streaming = False
         self.done = False
+        self.is_single = True
 
     async def notify(self, text: str) -> None:
         """Send one notification; dropped for a client that takes plain JSON only. Never raises for one that left."""
@@ -75,8 +84,16 @@ class Exchange:
             self.done = True
             await self._reply.send(202, headers=self._headers)
 
+    def answer_at_once(self, text: str) -> None:
+        """Send the response from whatever task has it, if that needs no waiting; `finish` completes it then."""
+        if self.is_single and self._accepts_json and not self.streaming and not self.done:
+            self.done = self._reply.try_send(200, text.encode(), headers=self._headers)
+
     async def finish(self, text: str | None) -> None:
         """The response, and the end. None ends without one: the client cancelled and expects none."""
+        if self.done:
+            await self._reply.flush()
+            return
         if text is not None and not self.streaming and not self._accepts_json:
             await self._start()
         if self.streaming:

@@ -13,7 +13,7 @@ import trio
 
 from edge.errors import Gone, RpcError, TimedOut, Unavailable, UpstreamError
 from edge.net.http_client import BadAnswer
-from edge.parts.channel import Notify
+from edge.parts.channel import Notify, PromptCaller
 from edge.parts.results import Links, with_published_uris
 from edge.parts.server_http import AuthFailed
 from edge.parts.sessions import InFlight, LiveSession, news
@@ -34,16 +34,54 @@ START_WAIT_S = 3.0
 class Call:
     """One request in flight: what is asked, by whom, and where news about it goes."""
 
-    __slots__ = ("flight", "notify", "request", "session", "view")
+    __slots__ = ("early", "flight", "notify", "request", "session", "view")
 
     def __init__(
-        self, request: Request, view: View, *, session: LiveSession | None, flight: InFlight, notify: Notify
+        self,
+        request: Request,
+        view: View,
+        *,
+        session: LiveSession | None,
+        flight: InFlight,
+        notify: Notify,
+        early: Callable[[str], None] | None = None,
     ) -> None:
         self.request = request
         self.view = view
         self.session = session
         self.flight = flight
         self.notify = notify
+        self.early = early if request.method == "tools/call" else None
+
+
+class Relay(PromptCaller):
+    """What a server tells about one call, on its way to the client: with the client's own progress token."""
+
+    __slots__ = ("_call", "_last", "_token")
+
+    def __init__(self, call: Call, token: str | None) -> None:
+        self._call = call
+        self._token = token
+        self._last = float("-inf")
+
+    async def __call__(self, note: Notification) -> None:
+        params = note.params
+        if params is None:
+            return
+        if note.method == "notifications/progress":
+            value = params.value.get("progress")
+            if self._token is None or not isinstance(value, (int, float)) or value <= self._last:
+                return  # progress is a number and must increase; some clients end a call over less
+            self._last = value
+            restored = replace_members(params.text, {"progressToken": self._token})
+            note = Notification(note.method, Raw(restored, None))
+        elif note.method == "notifications/message" and not _wanted(self._call.session, params):
+            return
+        await self._call.notify(note)
+
+    def answered(self, result: Raw) -> None:
+        if self._call.early is not None and isinstance(result.value, dict):
+            self._call.early(result.text)
 
 
 class Gateway:
@@ -220,24 +258,7 @@ class Gateway:
         # The call's own scope is the timer: a scope less on the path that every call takes.
         call.flight.ask(upstream.name, upstream.config.call_timeout_s or self._call_timeout_s)
         token = _progress_token(call.request.params)
-        last = float("-inf")
-
-        async def relay(note: Notification) -> None:
-            nonlocal last
-            params = note.params
-            if params is None:
-                return
-            if note.method == "notifications/progress":
-                value = params.value.get("progress")
-                if token is None or not isinstance(value, (int, float)) or value <= last:
-                    return  # progress is a number and must increase; some clients end a call over less
-                last = value
-                restored = replace_members(params.text, {"progressToken": token})
-                note = Notification(note.method, Raw(restored, None))
-            elif note.method == "notifications/message" and not _wanted(call.session, params):
-                return
-            await call.notify(note)
-
+        relay = Relay(call, token)
         result = await upstream.request(
             call.request.method, params, notify=relay, progress=token is not None, timeout_s=0
         )

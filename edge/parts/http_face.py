@@ -17,7 +17,7 @@ from edge.metrics import Metrics
 from edge.net.http_server import HttpRequest, Refusal, Reply
 from edge.parts.cors import CrossOrigin
 from edge.parts.event_stream import Occupied, stream_events
-from edge.parts.exchange import Exchange
+from edge.parts.exchange import AT_ONCE_CHARS, Exchange
 from edge.parts.gateway import Call, Gateway
 from edge.parts.sessions import InFlight, LiveSession, Sessions, TooManySessions
 from edge.parts.views import View
@@ -189,6 +189,7 @@ class HttpFace:
     async def _batch(self, batch: Batch, exchange: Exchange, view: View, session: LiveSession) -> None:
         """All at once; the answers in one array, or one by one where the answer became a stream."""
         answers: list[str] = []
+        exchange.is_single = False
 
         async def one(request: Request, flight: InFlight | None) -> None:
             answer = await self._answer(request, flight, exchange, view, session)
@@ -246,16 +247,24 @@ class HttpFace:
         async def notify(note: Notification) -> None:
             await exchange.notify(encode_notification(note.method, note.params.text if note.params else None))
 
+        def early(result: str) -> None:
+            if len(result) > AT_ONCE_CHARS or flight.scope.cancel_called:
+                return
+            exchange.answer_at_once(encode_result(request.id, result))
+            if exchange.done and session is not None:
+                session.calls.pop(request.id, None)  # its client may use the id again before this task runs
+
         with flight.scope:
             try:
-                call = Call(request, view, session=session, flight=flight, notify=notify)
+                call = Call(request, view, session=session, flight=flight, notify=notify, early=early)
                 answer = encode_result(request.id, await self._gateway.dispatch(call))
                 result = "success"
             except EdgeError as exc:
                 answer = _error(request.id, exc)
             finally:
                 if session is not None:
-                    del session.calls[request.id]
+                    if session.calls.get(request.id) is flight:
+                        del session.calls[request.id]
                 else:
                     self._sessions.sessionless.discard(flight)
                 self._metrics.request(label_of(request.method), result, trio.current_time() - started)

@@ -13,7 +13,7 @@ import trio
 
 from edge.errors import BadMessage, Gone, RpcError, Unavailable
 from edge.metrics import ServerMetrics
-from edge.parts.channel import Inbound, Notify
+from edge.parts.channel import Inbound, Notify, PromptCaller
 from edge.proto.jsonrpc import (
     INTERNAL_ERROR,
     ErrorObject,
@@ -181,6 +181,8 @@ class PeerChannel:
         match self._peer.receive(message):
             case Answered(owner, response):
                 owner.response = response
+                if response.result is not None and isinstance(owner.notify, PromptCaller) and not owner.notes:
+                    owner.notify.answered(response.result)
                 owner.wake.set()
             case Told(notification, owner):
                 self._told(notification, owner)
