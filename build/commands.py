@@ -45,7 +45,10 @@ def main(args: Sequence[str], usage: str) -> int:
     if not args or args[0] not in COMMANDS:
         asked_for_help = args[:1] in (["help"], ["-h"], ["--help"])
         if not asked_for_help:
-            print(f"build: {f'there is no command {args[0]}' if args else 'a command is missing'}", file=sys.stderr)
+            print(
+                f"build: {f'there is no command {args[0]}' if args else 'a command is missing'}",
+                file=sys.stderr,
+            )
         print(usage, end="", file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 64
     try:

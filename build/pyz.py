@@ -75,7 +75,9 @@ def make(target: Path, pythons: Sequence[Interpreter]) -> None:
     line(f"{target} has {target.stat().st_size / 1e6:.1f} MB in {len(content)} files")
     lacking = [f"3.{n}" for n in machine.MINORS if f"cpython-3{n}" not in {each.tag for each in pythons}]
     if lacking:
-        line(f"not found in PATH: Python {', '.join(lacking)}; with these it starts from sources, which takes longer")
+        line(
+            f"not found in PATH: Python {', '.join(lacking)}; with these it starts from sources, which takes longer"
+        )
 
 
 def stage_libraries() -> Path:

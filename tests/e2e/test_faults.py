@@ -130,7 +130,8 @@ def test_an_answer_over_the_limit_fails_its_call_alone() -> None:
 
 
 def test_a_server_that_exits_at_start_is_tried_again_with_growing_delay() -> None:
-    with staged(toy("bad", "exit=7", restart="{ first_s = 0.02, limit_s = 60 }")) as stage:
+    # Attempts that fail for the same reason as the one before are told at level debug.
+    with staged(toy("bad", "exit=7", restart="{ first_s = 0.02, limit_s = 60 }"), log_level="debug") as stage:
         # The jitter is full: a single delay may be short, but not all of those that may be 16 times as long.
         eventually(lambda: max(stage.retries(), default=0) > 0.02 * 16, stage.retries)
         for attempt, delay in enumerate(stage.retries()):

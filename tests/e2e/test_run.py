@@ -316,7 +316,7 @@ def test_without_a_config_it_serves_this_host_and_says_what_to_paste(tmp_path: P
 def whole(output: list[str]) -> str:
     """All that it says in the beginning, once the last line is there."""
     text = "\n".join(output)
-    return text if "mcp-edge init" in text else ""
+    return text if "mcp-edge.pyz init -o " in text else ""
 
 
 # -- the other commands

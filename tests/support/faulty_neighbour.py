@@ -154,8 +154,9 @@ class Stage:
         return [record for record in records if wanted <= record.items()]
 
     def retries(self, server: str = "bad") -> list[float]:
-        """The delays after each failure so far, seconds."""
-        return [record["retry_s"] for record in self.log("server down", server=server)]
+        """The delays after each failure so far, seconds. At log level info there is only the first one."""
+        told = [*self.log("server down", server=server), *self.log("server still down", server=server)]
+        return [record["retry_s"] for record in sorted(told, key=lambda record: record["time"])]
 
     def settle(self, more_fds: int = 0) -> None:
         """As at first: the good server, no calls, no more descriptors."""
@@ -180,10 +181,21 @@ class Stage:
 
 @contextmanager
 def staged(
-    *tables: str, gateway: Sequence[str] = (), env: dict[str, str] | None = None, more_fds: int = 0
+    *tables: str,
+    gateway: Sequence[str] = (),
+    env: dict[str, str] | None = None,
+    more_fds: int = 0,
+    log_level: str = "info",
 ) -> Iterator[Stage]:
     """See the module's top. `gateway` are lines of that table; `more_fds` may be open at the end on purpose."""
-    head = ["[log]", 'format = "json"', "[gateway]", 'listen = "127.0.0.1:0"', *gateway]
+    head = [
+        "[log]",
+        'format = "json"',
+        f'level = "{log_level}"',
+        "[gateway]",
+        'listen = "127.0.0.1:0"',
+        *gateway,
+    ]
     config = "\n".join([*head, toy("good"), *tables])
     with ThreadPoolExecutor(64) as threads, running(config, env=env) as edge:
         stage = Stage(edge, threads)
