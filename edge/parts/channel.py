@@ -43,6 +43,9 @@ class Inbound(Protocol):
     def told(self, notification: Notification) -> None:
         """A notification for nobody in particular: a list changed, a resource was updated, a log message."""
 
+    def waiting(self, reason: str) -> None:
+        """There is nobody to talk to yet, and nobody is at fault: a link that the other end has to make."""
+
     def doubted(self) -> None:
         """Something failed that works with a server that is well: look whether this one is."""
 
@@ -53,6 +56,16 @@ class Inbound(Protocol):
 
 class Channel(Protocol):
     """One end of a conversation that is up. Any number of tasks may call it at once."""
+
+    @property
+    def first_version(self) -> str:
+        """The revision that `initialize` begins with."""
+        raise NotImplementedError
+
+    @property
+    def is_suspended(self) -> bool:
+        """Nothing can be sent for the moment, and it may be resumed: silence says nothing about the server."""
+        raise NotImplementedError
 
     async def request(
         self, method: str, params: str | None, *, notify: Notify | None = None, progress: bool = False

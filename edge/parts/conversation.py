@@ -163,7 +163,7 @@ class Conversation:
         began = trio.current_time()
         result = "error"
         try:
-            params = initialize_params("mcp-edge", __version__)
+            params = initialize_params("mcp-edge", __version__, self._channel.first_version)
             self._init = InitializeResult.read(await self._request_in_time("initialize", params))
             self._channel.negotiated(self._init.version)
             await self._in_time(self._channel.notify("notifications/initialized", None))
@@ -269,7 +269,8 @@ class Conversation:
                 result = "success"
             was_heard = self._last_heard > asked_at
             has_excuse = self._metrics.inflight > 0 and asked_at - self._last_heard < self._busy_silence_s
-            if result == "failure" and not was_heard and not has_excuse:
+            is_judged = not (was_heard or has_excuse or self._channel.is_suspended)
+            if result == "failure" and is_judged:
                 raise Ended(self._config.name, f"no answer to ping in {PING_TIMEOUT_S:g} s")
         except RpcError:
             result = "success"  # refusing is a sign of life

@@ -6,6 +6,7 @@ It also hears what servers tell outside of any call, and passes it to the sessio
 """
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,9 @@ log = logging.getLogger("edge.gateway")
 
 START_WAIT_S = 3.0
 """How long a request waits for a server that is starting or starting again, before it is told so."""
+
+REBUILD_CHEAP_S = 0.002
+REBUILD_SHARE = 20.0  # making views anew takes no more than one part in so many of the time
 
 
 class Call:
@@ -102,6 +106,8 @@ class Gateway:
         self._upstreams: dict[str, Upstream] = {}
         self._subscriptions = Subscriptions()
         self._links = Links()
+        self._views_stale = False  # made from catalogues that have changed since
+        self._next_rebuild = 0.0
         self._levels_stale = False
         self._levelled: set[str] = set()  # servers that a session has asked for a log level, ever
         self._problems: set[str] = set()
@@ -121,9 +127,12 @@ class Gateway:
         }
 
     def attach(self, upstreams: Mapping[str, Upstream]) -> None:
-        """The servers in force, by name; replaced whole."""
+        """The servers in force, by name; replaced whole. Clients whose lists change are told."""
+        is_smaller = not self._upstreams.keys() <= upstreams.keys()
         self._upstreams = dict(upstreams)
-        self._views.rebuild(self._upstreams)
+        if is_smaller:
+            self._next_rebuild = 0.0  # no view may lead to a server that is gone
+        self.catalogues_changed()
 
     def count_subscriptions(self) -> int:
         return len(self._subscriptions)
@@ -131,8 +140,11 @@ class Gateway:
     def count_links(self) -> int:
         return len(self._links)
 
-    def view(self, name: str | None) -> View | None:
-        return self._views.get(name)
+    def view(self, key: str | None) -> View | None:
+        """The view of all (None), of one server, or of a group (parts/views.py)."""
+        if self._views_stale:
+            self.catalogues_changed()
+        return self._views.get(key)
 
     async def settled(self, view: View) -> View:
         """Wait, within bounds, for servers that are on their first start: a client that comes early sees all.
@@ -141,8 +153,9 @@ class Gateway:
         """
         with trio.move_on_after(START_WAIT_S):
             for upstream in self._of(view):
-                await upstream.wait_settled()
-        return self._views.get(view.name) or view
+                if not upstream.is_settled:
+                    await upstream.wait_settled()
+        return self.view(view.key) or view
 
     # -- requests
 
@@ -151,9 +164,9 @@ class Gateway:
         method = self._methods.get(call.request.method)
         if method is not None:
             return await method(call)
-        if call.view.name is not None:
+        if call.view.server is not None:
             # One server alone: what we do not know may be an extension between it and its client.
-            upstream = self._upstreams[call.view.name]
+            upstream = self._upstreams[call.view.server]
             params = call.request.params
             return (await self._ask(call, upstream, params.text if params else None)).text
         raise RpcError(METHOD_NOT_FOUND, f"method {call.request.method!r} not found")
@@ -283,15 +296,27 @@ class Gateway:
         return self._upstreams[target.server], target.name, published
 
     def _of(self, view: View) -> list[Upstream]:
-        return [self._upstreams[view.name]] if view.name is not None else list(self._upstreams.values())
+        return [self._upstreams[name] for name in self._views.servers_of(view.key, self._upstreams)]
 
     # -- what servers tell outside of any call (UpstreamEvents)
 
     def catalog_changed(self, upstream: Upstream) -> None:
-        self._catalogues_changed()
+        self.catalogues_changed()
 
-    def _catalogues_changed(self) -> None:
+    def catalogues_changed(self) -> None:
+        """Make the views anew, at once where that is cheap; with thousands of edges, at most a part of the time.
+
+        What is put off is done when a client next asks for a view, or by `tidy`.
+        """
+        now = trio.current_time()
+        if now < self._next_rebuild:
+            self._views_stale = True
+            return
+        began = time.perf_counter()
         changed = self._views.rebuild(self._upstreams)
+        cost_s = time.perf_counter() - began
+        self._views_stale = False
+        self._next_rebuild = now + REBUILD_SHARE * cost_s if cost_s > REBUILD_CHEAP_S else 0.0
         fresh = set(self._views.problems) - self._problems
         if fresh:
             log.info("some names are published differently", extra={"count": len(fresh), "first": min(fresh)})
@@ -316,7 +341,8 @@ class Gateway:
 
     def logged(self, upstream: Upstream, params: Raw) -> None:
         """To the sessions that have a call at this server; if there are none, to all that can see it."""
-        sessions = [session for session in self._live() if session.state.view in (None, upstream.name)]
+        covers = self._views.covers
+        sessions = [session for session in self._live() if covers(session.state.view, upstream.name)]
         callers = [s for s in sessions if any(call.server == upstream.name for call in s.calls.values())]
         told = news("notifications/message", params.text)
         for session in callers or sessions:
@@ -336,8 +362,8 @@ class Gateway:
 
     async def tidy(self) -> None:
         """Tell servers what no client wants any more; run now and then by the part that ends sessions."""
-        if self._views.is_outdated:
-            self._catalogues_changed()
+        if self._views.is_outdated or self._views_stale:
+            self.catalogues_changed()
         async with trio.open_nursery() as nursery:
             for server in self._subscriptions.servers_to_tell():
                 nursery.start_soon(self._unsubscribe_unwanted, server)
@@ -358,7 +384,7 @@ class Gateway:
         self._levels_stale = False
         async with trio.open_nursery() as nursery:
             for upstream in self._upstreams.values():
-                sessions = [s for s in self._live() if s.state.view in (None, upstream.name)]
+                sessions = [s for s in self._live() if self._views.covers(s.state.view, upstream.name)]
                 if upstream.name in self._levelled or any(s.state.level is not None for s in sessions):
                     self._levelled.add(upstream.name)
                     wanted = {session.state.level or DEFAULT_LEVEL for session in sessions} or {DEFAULT_LEVEL}

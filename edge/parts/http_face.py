@@ -82,7 +82,7 @@ class HttpFace:
             self._metrics.denied(denied.reason)
             return self.refusal(denied.status, denied.text)
         try:
-            self._view_name(head.path)
+            self._view_key(head.path)
         except LookupError:
             return self.refusal(404, f"nothing is served at {head.path}; MCP is at {self._path}")
         match head.method:
@@ -122,10 +122,10 @@ class HttpFace:
     # -- with the body
 
     async def handle(self, request: HttpRequest, reply: Reply) -> None:
-        name = self._view_name(request.path)
-        view = self._gateway.view(name)
+        key = self._view_key(request.path)
+        view = self._gateway.view(key)
         if view is None:
-            await self._refuse(request, reply, self.refusal(404, f"no server is called {name!r} here"))
+            await self._refuse(request, reply, self.refusal(404, f"no server is called {key!r} here"))
         elif request.method == "POST":
             await self._post(request, reply, view)
         elif request.method == "GET":
@@ -137,7 +137,7 @@ class HttpFace:
 
     async def _post(self, http: HttpRequest, reply: Reply, view: View) -> None:
         session_id = http.headers.get(H_SESSION)
-        session = self._sessions.get(session_id, view.name) if session_id is not None else None
+        session = self._sessions.get(session_id, view.key) if session_id is not None else None
         try:
             text = decode_text(http.body)
             message: Message | Batch = decode_batch(text) or decode(text)
@@ -298,7 +298,7 @@ class HttpFace:
         try:
             if self._sessions.draining:
                 raise TooManySessions("the gateway is shutting down")
-            session = self._sessions.create(version=negotiate(requested), view=view.name)
+            session = self._sessions.create(version=negotiate(requested), view=view.key)
         except TooManySessions as exc:
             self._metrics.request("initialize", "error", trio.current_time() - started)
             self._metrics.refused(503)
@@ -344,7 +344,7 @@ class HttpFace:
             text = f"{http.method} needs the Mcp-Session-Id header"
             await self._refuse(http, reply, self.refusal(405, text, ("Allow", "POST")))
             return None
-        session = self._sessions.get(session_id, view.name)
+        session = self._sessions.get(session_id, view.key)
         if session is None:
             await self._refuse(http, reply, self.refusal(404, "no such session: initialize again"))
         return session
@@ -371,7 +371,7 @@ class HttpFace:
             headers=(*headers, *self._cross_origin.fields(http.headers)),
         )
 
-    def _view_name(self, path: str) -> str | None:
+    def _view_key(self, path: str) -> str | None:
         """None for all servers, or the name of one; LookupError if nothing is at that path."""
         if path == self._path:
             return None

@@ -24,6 +24,7 @@ from edge.parts.server_http import HttpRefused, ServerHttp
 from edge.parts.sse_channel import SseChannel
 from edge.parts.streamable_channel import StreamableChannel
 from edge.proto.jsontext import Raw
+from edge.proto.mcp import NEWEST_LEGACY
 from edge.scopes import goodbye
 
 SPARE_CONNECTIONS = 16  # beside one per call: GET streams, answers to the server, farewells
@@ -99,6 +100,9 @@ class HttpServer:
 
 class AutoChannel:
     """Implements `Channel` by one of the two others: by which, the answer to `initialize` may have to tell."""
+
+    first_version = NEWEST_LEGACY
+    is_suspended = False
 
     def __init__(
         self,

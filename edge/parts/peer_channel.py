@@ -28,6 +28,7 @@ from edge.proto.jsonrpc import (
     may_be_answer,
 )
 from edge.proto.jsontext import Raw, decode_text, one_line
+from edge.proto.mcp import NEWEST_LEGACY
 from edge.proto.peer import Answered, Asked, Peer, Stray, Told, TooManyOpen
 
 log = logging.getLogger("edge.upstream")
@@ -124,6 +125,9 @@ class OpenCall:
 
 class PeerChannel:
     """Implements `Channel`; `receive` and `lost` are for the transport that carries it."""
+
+    first_version = NEWEST_LEGACY
+    is_suspended = False
 
     def __init__(self, server: str, outbox: Outbox, inbound: Inbound, metrics: ServerMetrics) -> None:
         self._server = server

@@ -18,7 +18,7 @@ from edge.parts.peer_channel import Outbox, PeerChannel
 from edge.parts.server_http import EVENTS, HttpRefused, ServerHttp, media_type, messages_in, refusal
 from edge.proto.jsonrpc import ErrorObject, Message, Request, Response, decode
 from edge.proto.jsontext import Raw
-from edge.proto.mcp import H_VERSION, fault_of
+from edge.proto.mcp import H_VERSION, NEWEST_LEGACY, fault_of
 from edge.proto.sse import SseDecoder, SseEvent
 
 log = logging.getLogger("edge.upstream")
@@ -31,6 +31,9 @@ SESSION_OVER = frozenset({401, 403, 404, 410})  # answers to a POST after which 
 
 class SseChannel:
     """Implements `Channel`. `run` is the conversation's life; until it knows where to post, callers wait."""
+
+    first_version = NEWEST_LEGACY
+    is_suspended = False
 
     def __init__(self, http: ServerHttp, url: str, inbound: Inbound) -> None:
         self._http = http

@@ -50,7 +50,7 @@ from edge.proto.jsonrpc import (
     may_be_answer,
 )
 from edge.proto.jsontext import Raw
-from edge.proto.mcp import H_LAST_EVENT, H_SESSION, H_VERSION
+from edge.proto.mcp import H_LAST_EVENT, H_SESSION, H_VERSION, NEWEST_LEGACY
 from edge.proto.peer import Peer, Told, TooManyOpen
 from edge.proto.sse import SseDecoder, SseEvent
 from edge.scopes import goodbye
@@ -142,6 +142,9 @@ class Trail:
 
 class StreamableChannel:
     """Implements `Channel`. `listen` runs beside its users, `end` is called when they are done."""
+
+    first_version = NEWEST_LEGACY
+    is_suspended = False
 
     def __init__(self, http: ServerHttp, inbound: Inbound, reconnect: BackoffConfig) -> None:
         self._http = http

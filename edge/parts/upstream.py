@@ -85,6 +85,11 @@ class Upstream:
     def is_ready(self) -> bool:
         return self._live is not None
 
+    @property
+    def is_settled(self) -> bool:
+        """It has been up, has failed, or is waited for: there is no use in waiting for its first start."""
+        return self._is_settled.is_set()
+
     # -- its life
 
     async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED) -> None:
@@ -328,6 +333,11 @@ class Upstream:
                 self._events.logged(self, params)
             case method:
                 self._log.debug("notification for nobody", extra={"server": self.name, "method": method[:64]})
+
+    def waiting(self, reason: str) -> None:
+        self._down = reason
+        self.status.degraded(reason)
+        self._is_settled.set()
 
     def doubted(self) -> None:
         if self._live is not None:

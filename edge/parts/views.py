@@ -1,13 +1,16 @@
-"""What clients see, and how names lead back: one view of all servers, and one of each alone.
+"""What clients see, and how names lead back: one view of all servers, one of each alone, one for each group.
 
+A view's key is None (all servers), a server's name, or `@GROUP` for the servers that an uplink publishes as one.
 A view has two catalogues. `listed` is what clients are shown: servers that are up, and those that went down
 less than GRACE_S ago, so that a restart does not make every client read its lists twice. `routes` also knows
 what servers that are down had last: a call there is told that the server is down, not that there is no such tool.
 """
 
 import secrets
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from operator import is_
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import trio
 
@@ -18,18 +21,53 @@ from edge.proto.catalog import LIST_CAPABILITIES, Merged, ServerCatalog, Target,
 from edge.proto.jsontext import dumps
 
 GRACE_S = 10.0
+EMPTY = ServerCatalog(server="")  # of a server that was never seen
+
+
+class Sources(NamedTuple):
+    """What a view was made from."""
+
+    routes: tuple[ServerCatalog, ...]
+    listed: tuple[ServerCatalog, ...]
+    is_incomplete: bool
+
+    def is_of(
+        self, routes: tuple[ServerCatalog, ...], listed: tuple[ServerCatalog, ...], is_incomplete: bool
+    ) -> bool:
+        return (
+            self.is_incomplete == is_incomplete
+            and len(self.routes) == len(routes)
+            and len(self.listed) == len(listed)
+            and all(map(is_, self.routes, routes))
+            and all(map(is_, self.listed, listed))
+        )
+
+
+GROUP_MARK = "@"  # no server's name has it
+
+
+def group_key(group: str) -> str:
+    """The key of the view that the uplink of this name publishes."""
+    return GROUP_MARK + group
 
 
 class View:
-    """One endpoint's catalogue; replaced piece by piece by `Views`, never edited by anybody else."""
+    """One endpoint's catalogue; replaced piece by piece by `Views`, never edited by anybody else.
 
-    __slots__ = ("expected", "listed", "name", "routes")
+    `server` is the one server's name if it is the view of one.
+    """
 
-    def __init__(self, name: str | None, listed: Merged, routes: Merged) -> None:
-        self.name = name
+    __slots__ = ("expected", "key", "listed", "routes")
+
+    def __init__(self, key: str | None, listed: Merged, routes: Merged) -> None:
+        self.key = key
         self.listed = listed
         self.routes = routes
         self.expected: tuple[str, ...] = ()
+
+    @property
+    def server(self) -> str | None:
+        return self.key if self.key is not None and not self.key.startswith(GROUP_MARK) else None
 
     # A name means what the list says. Without one server's names another's may be shown differently (they no longer
     # collide), so `listed` comes first; and what a client read before that is still known to `routes`.
@@ -57,18 +95,34 @@ class View:
 
 
 class Views:
-    """All views, rebuilt as a whole whenever a server's catalogue changes."""
+    """All views, rebuilt whenever a server's catalogue changes. `groups` are the servers of each group, by name.
 
-    def __init__(self, config: GatewayConfig) -> None:
+    A view whose servers' catalogues are the same objects as before is kept as it is: on a hub there are thousands.
+    """
+
+    def __init__(
+        self, config: GatewayConfig, groups: Mapping[str, frozenset[str]] = MappingProxyType({})
+    ) -> None:
         self._config = config
+        self._groups = {group_key(name): servers for name, servers in groups.items()}
         self._cursor_key = secrets.token_bytes(32)  # cursors need not outlive the process
         self._known: dict[str, ServerCatalog] = {}
         self._down_since: dict[str, float] = {}
         self._in_grace: set[str] = set()  # down, and listed by the views as they are
-        self._views: dict[str | None, View] = {None: View(None, self._merge([]), self._merge([]))}
+        empty = self._merge([])
+        self._views: dict[str | None, View] = {key: View(key, empty, empty) for key in (None, *self._groups)}
+        self._made_from: dict[str | None, Sources] = {}
 
-    def get(self, name: str | None) -> View | None:
-        return self._views.get(name)
+    def get(self, key: str | None) -> View | None:
+        return self._views.get(key)
+
+    def covers(self, key: str | None, server: str) -> bool:
+        """Whether the view of that key shows what this server has."""
+        return key is None or key == server or server in self._groups.get(key, ())
+
+    def servers_of(self, key: str | None, servers: Iterable[str]) -> list[str]:
+        """Those of `servers` that the view of that key covers."""
+        return [server for server in servers if self.covers(key, server)]
 
     @property
     def is_outdated(self) -> bool:
@@ -91,34 +145,57 @@ class Views:
             elif name in self._known:
                 self._down_since.setdefault(name, now)
         self._in_grace = {name for name, since in self._down_since.items() if now - since <= GRACE_S}
-        listed = [
-            catalog
-            for name, catalog in self._known.items()
-            if name not in self._down_since or name in self._in_grace
-        ]
-        routes = self._merge(list(self._known.values()))
-        fresh: dict[str | None, View] = {None: View(None, routes, routes)}
-        if len(listed) < len(self._known):
-            fresh[None] = View(None, self._merge(listed), routes)
-        shown = {catalog.server for catalog in listed}
-        for name in upstreams:
-            known = alone(self._known.get(name, ServerCatalog(server=name)), cursor_key=self._cursor_key)
-            hidden = alone(ServerCatalog(server=name), cursor_key=self._cursor_key)
-            fresh[name] = View(name, known if name in shown else hidden, known)
-        return self._replace(fresh, unknown=[name for name in upstreams if name not in self._known])
-
-    def _replace(self, fresh: dict[str | None, View], unknown: list[str]) -> dict[str | None, list[str]]:
+        hidden = self._down_since.keys() - self._in_grace
+        fresh: dict[str | None, View] = {}
         changed: dict[str | None, list[str]] = {}
-        for name, view in fresh.items():
-            if name in unknown or (name is None and unknown):
-                # Never seen yet: it may have any list, and clients ask for capabilities only once.
-                view.expected = LIST_CAPABILITIES
-            older = self._views.get(name)
-            kinds = view.listed.changed_since(older.listed) if older is not None else []
-            if kinds:
-                changed[name] = kinds
+        unseen = [name for name in upstreams if name not in self._known]
+        for name in upstreams:
+            known = self._known.get(name) or EMPTY
+            self._renew(
+                name, (known,), () if name in hidden else (known,), name not in self._known, fresh, changed
+            )
+        for key in (None, *self._groups):
+            routes = tuple(c for name, c in self._known.items() if self.covers(key, name))
+            listed = tuple(catalog for catalog in routes if catalog.server not in hidden)
+            self._renew(key, routes, listed, any(self.covers(key, name) for name in unseen), fresh, changed)
         self._views = fresh
+        self._made_from = {key: sources for key, sources in self._made_from.items() if key in fresh}
         return changed
+
+    def _renew(
+        self,
+        key: str | None,
+        routes: tuple[ServerCatalog, ...],
+        listed: tuple[ServerCatalog, ...],
+        is_incomplete: bool,
+        fresh: dict[str | None, View],
+        changed: dict[str | None, list[str]],
+    ) -> None:
+        """Put the view of `key` into `fresh`, and into `changed` what its clients have to be told."""
+        older = self._views.get(key)
+        before = self._made_from.get(key)
+        # Compared by identity: comparing catalogues would cost as much as merging them.
+        if older is not None and before is not None and before.is_of(routes, listed, is_incomplete):
+            fresh[key] = older
+            return
+        self._made_from[key] = Sources(routes, listed, is_incomplete)
+        view = fresh[key] = self._view(key, routes, listed)
+        if is_incomplete:
+            # Never seen yet: it may have any list, and clients ask for capabilities only once.
+            view.expected = LIST_CAPABILITIES
+        kinds = view.listed.changed_since(older.listed) if older is not None else []
+        if kinds:
+            changed[key] = kinds
+
+    def _view(
+        self, key: str | None, routes: tuple[ServerCatalog, ...], listed: tuple[ServerCatalog, ...]
+    ) -> View:
+        if key is None or key in self._groups:
+            whole = self._merge(list(routes))
+            return View(key, whole if len(listed) == len(routes) else self._merge(list(listed)), whole)
+        empty = ServerCatalog(server=key)
+        known = alone(routes[0] if routes[0] is not EMPTY else empty, cursor_key=self._cursor_key)
+        return View(key, known if listed else alone(empty, cursor_key=self._cursor_key), known)
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -136,14 +136,14 @@ def _server_fault(code: int, exc: UpstreamError, told: str, reason: str) -> Faul
     return Fault(200, code, f"server {exc.server} {told}", dumps({"server": exc.server, "reason": reason}))
 
 
-def initialize_params(client_name: str, client_version: str) -> str:
+def initialize_params(client_name: str, client_version: str, version: str = NEWEST_LEGACY) -> str:
     """Params of the `initialize` that we send to servers.
 
     No capabilities: nobody stands behind us at that moment who could sample, elicit or list roots.
     """
     return dumps(
         {
-            "protocolVersion": NEWEST_LEGACY,
+            "protocolVersion": version,
             "capabilities": {},
             "clientInfo": {"name": client_name, "version": client_version},
         }

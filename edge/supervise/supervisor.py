@@ -1,9 +1,9 @@
 """Starts all slots in order and stops them in order; the one place where parts meet a nursery.
 
-Start: admin, sessions, upstreams, listeners; each kind is up before the next one begins. Stop: the
-listeners and the sessions at once (the sessions' long streams would keep the listeners' connections
-busy), then the upstreams, on which the last calls have been finishing, and the admin listener last,
-so that it can be asked about the end. One deadline holds for all of it.
+Start: admin, sessions, upstreams, acceptor, listeners, uplinks; each kind is up before the next one begins.
+Stop: all that takes calls and the sessions at once (the sessions' long streams would keep the listeners'
+connections busy), then the acceptor and the upstreams, on which the last calls have been finishing, and the
+admin listener last, so that it can be asked about the end. One deadline holds for all of it.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ import trio
 
 from edge.supervise.slot import Slot
 
-START_ORDER = ("admin", "sessions", "upstream", "listener")
-STOP_ORDER = (("listener", "sessions"), ("upstream",), ("admin",))
+START_ORDER = ("admin", "sessions", "upstream", "acceptor", "listener", "uplink")
+STOP_ORDER = (("uplink", "listener", "sessions"), ("acceptor", "upstream"), ("admin",))
 
 
 class Supervisor:

@@ -38,6 +38,9 @@ class Nobody:
     def told(self, notification: Notification) -> None:
         raise AssertionError
 
+    def waiting(self, reason: str) -> None:
+        raise AssertionError("only links wait")
+
     def doubted(self) -> None:
         raise AssertionError
 

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import trio
@@ -135,11 +136,12 @@ class Rig:
         *,
         server_settings: Mapping[str, Any] | None = None,
         retry_s: float = 30,
+        groups: Mapping[str, frozenset[str]] = MappingProxyType({}),
     ) -> None:
         self.servers = servers
         self.metrics = Metrics(methods=METHODS)
         self.connections = Connections(self.metrics)
-        self.views = Views(config)
+        self.views = Views(config, groups)
         self.gateway = Gateway(
             self.views, live=self._live, call_timeout_s=config.call_timeout_s, page_size=config.page_size
         )
@@ -244,11 +246,14 @@ async def gateway(
     wait: bool = True,
     server_settings: Mapping[str, Any] | None = None,
     retry_s: float = 30,
+    groups: Mapping[str, frozenset[str]] = MappingProxyType({}),
     **config: Any,
 ) -> AsyncIterator[Rig]:
     """A running rig; one server alone is called `a`. `retry_s`: until one that ended is up again."""
     if servers is None or isinstance(servers, ScriptedServer):
         servers = {"a": servers or ToolServer()}
-    rig = Rig(servers, GatewayConfig(**config), server_settings=server_settings, retry_s=retry_s)
+    rig = Rig(
+        servers, GatewayConfig(**config), server_settings=server_settings, retry_s=retry_s, groups=groups
+    )
     async with rig.running(wait=wait):
         yield rig

@@ -238,6 +238,9 @@ class Listener:
         self.heard.append(notification)
         self.news.set()
 
+    def waiting(self, reason: str) -> None:
+        raise AssertionError("only links wait")
+
     def doubted(self) -> None:
         self.doubts += 1
 

@@ -12,6 +12,7 @@ from edge.parts.channel import Channel, Inbound, Notify
 from edge.parts.upstream import Upstream
 from edge.proto.jsonrpc import Notification
 from edge.proto.jsontext import Raw, parse
+from edge.proto.mcp import NEWEST_LEGACY
 
 Answer = str | Exception | Callable[[str | None], Awaitable[str]]
 """A result's JSON text, an error to raise, or an async function of the params that gives the text."""
@@ -97,6 +98,9 @@ class ScriptedServer:
 
 
 class MemoryChannel:
+    first_version = NEWEST_LEGACY
+    is_suspended = False
+
     def __init__(self, server: ScriptedServer) -> None:
         self._server = server
         self.version: str | None = None

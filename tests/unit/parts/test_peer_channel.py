@@ -23,6 +23,9 @@ class Ears:
     def told(self, notification: Notification) -> None:
         self.heard.append(notification.method)
 
+    def waiting(self, reason: str) -> None:
+        raise AssertionError("only links wait")
+
     def doubted(self) -> None:
         self.doubts += 1
 

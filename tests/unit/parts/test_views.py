@@ -1,12 +1,15 @@
 """What clients are shown while servers come and go."""
 
+import itertools
+import time
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from edge.parts.channel import Ended
 from edge.parts.upstream import Upstream
-from edge.parts.views import View
+from edge.parts.views import View, group_key
 from tests.support.gateway_client import Client, EventStream
 from tests.support.gateway_rig import Rig, ToolServer, echo, gateway
 from tests.support.memory_channel import ScriptedServer, initialized
@@ -191,3 +194,65 @@ async def test_what_is_published_under_another_name_is_logged_once(
         assert len(rig.views.problems) == 1
     said = [record.getMessage() for record in caplog.records if record.name == "edge.gateway"]
     assert said == ["some names are published differently", "published differently"]
+
+
+async def test_a_group_shows_its_servers_and_no_other(autojump_clock: Clock) -> None:
+    servers = {"a": ToolServer(), "b": ToolServer(), "c": ToolServer()}
+    async with gateway(servers, groups={"hq": frozenset({"a", "c"})}) as rig:
+        key = group_key("hq")
+        view = rig.views.get(key)
+        assert view is not None
+        assert (view.key, view.server) == (key, None)
+        assert view.listed.keys("tools") == ["a__echo", "c__echo"]
+        assert view.tool("b__echo") is None
+        assert rig.views.servers_of(key, rig.upstreams) == ["a", "c"]
+        assert [rig.views.covers(k, "b") for k in (None, "b", "a", key)] == [True, True, False, False]
+
+
+async def test_a_view_whose_servers_have_not_changed_is_kept(autojump_clock: Clock) -> None:
+    servers = {"a": ToolServer(), "b": ToolServer()}
+    async with gateway(servers, groups={"one": frozenset({"a"})}) as rig:
+        keys = (None, "a", "b", group_key("one"))
+        before = [rig.views.get(key) for key in keys]
+        servers["b"].list_tools("other")
+        servers["b"].tell(LIST_CHANGED)
+        await trio.sleep(1)
+        assert [rig.views.get(key) is view for key, view in zip(keys, before, strict=True)] == [
+            False,
+            True,
+            False,
+            True,
+        ]
+
+
+async def test_when_making_views_is_dear_changes_wait_for_whoever_asks(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks) * 0.1)  # each making costs 0.1 s
+    servers = {"a": ToolServer(), "b": ToolServer()}
+    async with gateway(servers) as rig:
+        await trio.sleep(3)
+        client = await rig.client()
+        stream = await rig.again(client).listen()
+        await trio.sleep(3)
+        servers["a"].list_tools("first")
+        servers["a"].tell(LIST_CHANGED)
+        await trio.sleep(0.5)
+        servers["b"].list_tools("second")
+        servers["b"].tell(LIST_CHANGED)
+        await trio.sleep(0.5)
+        assert await names(client) == ["a__first", "b__echo"]
+        await trio.sleep(2)
+        assert await names(client) == ["a__first", "b__second"]
+        assert len(await told(stream, 3)) == 2
+        servers["a"].list_tools("third")
+        servers["a"].tell(LIST_CHANGED)
+        await trio.sleep(0.5)
+        servers["b"].list_tools("fourth")
+        servers["b"].tell(LIST_CHANGED)
+        await trio.sleep(1.5)
+        assert [method for _, method in await told(stream, 0.1)] == [LIST_CHANGED]
+        await trio.sleep(6)  # nobody asks: the tidying of every 5 s makes them
+        assert [method for _, method in await told(stream, 0.1)] == [LIST_CHANGED]
+        assert await names(client) == ["a__third", "b__fourth"]

@@ -28,6 +28,23 @@ def one_of_each(story: Story) -> list[Slot]:
     ]
 
 
+async def test_a_hubs_edges_outlive_what_calls_them_and_uplinks_come_last(autojump_clock: MockClock) -> None:
+    story: Story = []
+    kinds = ("uplink", "acceptor", "listener", "upstream")
+    slots = [slot(kind, "x", ScriptedPart(kind, story, start_s=1, drain_s=1)) for kind in kinds]
+    supervisor = Supervisor(slots)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        assert story == [(1, "upstream up"), (2, "acceptor up"), (3, "listener up"), (4, "uplink up")]
+        story.clear()
+        await supervisor.stop(10)
+    assert sorted(story) == [
+        (4, "listener drains"), (4, "uplink drains"),
+        (5, "acceptor drains"), (5, "listener done"), (5, "uplink done"), (5, "upstream drains"),
+        (6, "acceptor done"), (6, "upstream done"),
+    ]  # fmt: skip
+
+
 async def test_kinds_start_one_after_another_and_those_of_a_kind_together(autojump_clock: MockClock) -> None:
     story: Story = []
     supervisor = Supervisor(one_of_each(story))
