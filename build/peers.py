@@ -16,7 +16,7 @@ from say import Stop, line, progress, run_quietly
 
 FOUND = PEERS / "found.json"
 NODE_PEERS = ("node", "node-bench")
-FOR_TESTS = ("git", "mcp1", "mcp2", "servers", "node")
+FOR_TESTS = ("git", "mcp1", "mcp2", "servers", "node", "contextforge")
 FOR_BENCH = ("mcp-proxy", "node-bench")
 
 

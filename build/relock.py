@@ -22,7 +22,7 @@ PIP_LOCKS = {
     DEV_LOCK: Path("build/lock/dev.in"),
     **{
         PEER_LOCKS / f"{name}.txt": Path(f"tests/peers/{name}.in")
-        for name in ("mcp1", "mcp2", "servers", "mcp-proxy")
+        for name in ("mcp1", "mcp2", "servers", "contextforge", "mcp-proxy")
     },
 }
 COMPILE = (
