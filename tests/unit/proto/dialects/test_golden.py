@@ -18,7 +18,7 @@ They are `tests/golden/<dialect>/<what>.txt`, UTF-8, one item a line; blank line
 * Fields that are texts on the wire (`text`, `body`) may be written as JSON objects or arrays: they stand for that
   JSON without blanks and in ASCII. Where other letters matter, write a string.
 * An enum is written as its value: `"hurry": "slow"`.
-* `= {"state": ..., "own": ..., "deadline": ...}` says what must be true of the dialect now; any of them may be left out.
+* `= {"state": ..., "own": ..., "deadline": ...}` says what must be true of the dialect now, as far as it is given.
 
 A failure shows what came in the same form, to be read and, if it is right, pasted.
 The class is the one in `edge/proto/dialects/<dialect>.py`, or `.../<dialect>/<role>.py`, whose name ends in
@@ -92,7 +92,7 @@ def write_item(item: Command) -> str:
         default = field.default_factory() if field.default_factory is not MISSING else field.default
         if value != default:
             given[field.name] = value.value if isinstance(value, Enum) else value
-            if field.name in WIRE_TEXTS:
+            if field.name in WIRE_TEXTS and value is not None:
                 given[field.name] = _as_json(value)
     name = type(item).__name__
     return f"<< {name} {json.dumps(given, ensure_ascii=False, default=dict)}" if given else f"<< {name}"

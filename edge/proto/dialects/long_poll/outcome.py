@@ -1,0 +1,83 @@
+"""How an HTTP call of the connector ended, as a step of its table, and what that means for the link."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from edge.proto.dialect import CallFailed, Event, Replied
+
+PASSING: Final = frozenset({408, 425, 429})
+"""Statuses below 500 that may be another one next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`status` None: there was no answer, for `reason`."""
+
+    tag: str
+    status: int | None
+    body: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
+    may_have_arrived: bool = True
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same call may well succeed a little later."""
+        return self.status is None or self.status in PASSING or self.status >= 500
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it will not help to hurry."""
+        return not self.is_passing
+
+    @property
+    def problem(self) -> str:
+        return self.reason if self.status is None else f"the hub answered {self.status}"
+
+    @property
+    def advice(self) -> str:
+        """For the operator; empty if it will pass."""
+        if self.is_passing:
+            return ""
+        if self.status in (401, 403):
+            return "the token is missing, wrong or expired, or does not allow this name"
+        if self.status in (404, 405):
+            return "nothing there: look at the path of the url, and that the hub speaks long-poll"
+        if self.status is not None and 300 <= self.status < 400:
+            return "the hub redirects: write the address it points to as the url"
+        return "what answers at the url may be no long-poll hub"
+
+
+class RegisterEnded(Outcome):
+    """POST /register."""
+
+
+class PollEnded(Outcome):
+    """GET /poll."""
+
+
+class PostEnded(Outcome):
+    """POST /response."""
+
+
+class ProbeEnded(Outcome):
+    """POST /response for nothing, to see whether there is an answer."""
+
+
+KINDS: Final[dict[str, type[Outcome]]] = {
+    "register": RegisterEnded,
+    "poll": PollEnded,
+    "response": PostEnded,
+    "probe": ProbeEnded,
+}
+
+
+def outcome_of(event: Event) -> Event | Outcome:
+    """The step that `event` is: the end of a call becomes an `Outcome`, all else stays."""
+    if isinstance(event, Replied):
+        kind = KINDS[event.tag.partition("-")[0]]
+        return kind(event.tag, event.status, event.body, dict(event.headers))
+    if isinstance(event, CallFailed):
+        kind = KINDS[event.tag.partition("-")[0]]
+        return kind(event.tag, None, reason=event.reason, may_have_arrived=event.may_have_arrived)
+    return event
