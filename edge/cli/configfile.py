@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from edge.config.address import ip_or_none, parse_address
 from edge.config.load import load
-from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig
+from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig, UplinkTls
 from edge.config.places import Places
 from edge.config.rules import dotted
 from edge.config.secrets import SECRET_NAME, Expanded
@@ -47,13 +47,8 @@ def find_config(args: argparse.Namespace, env: Mapping[str, str]) -> Path | None
     return None
 
 
-def read_config(
-    path: Path, env: Mapping[str, str], *, warn: Callable[[str], None] = lambda text: None
-) -> EdgeConfig:
-    """The config in the file at `path`; `warn` hears of secret files that others can read.
-
-    Raises: ConfigError, also for a file that cannot be read, be it this one or one that it names for TLS.
-    """
+def secret_reader(warn: Callable[[str], None] = lambda text: None) -> Callable[[str], str]:
+    """What reads a secret's file; `warn` hears of those that others can read."""
 
     def read_secret(name: str) -> str:
         with open(name, "rb") as file:
@@ -64,6 +59,17 @@ def read_config(
         if len(data) > MAX_SECRET_BYTES:
             raise ValueError("too long for a secret")
         return data.decode()
+
+    return read_secret
+
+
+def read_config(
+    path: Path, env: Mapping[str, str], *, warn: Callable[[str], None] = lambda text: None
+) -> EdgeConfig:
+    """The config in the file at `path`; `warn` hears of secret files that others can read.
+
+    Raises: ConfigError, also for a file that cannot be read, be it this one or one that it names for TLS.
+    """
 
     try:
         with open(path, "rb") as file:
@@ -80,7 +86,7 @@ def read_config(
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
         raise ConfigError([Problem(f"{path}:{line}", "is not UTF-8 text")]) from None
-    config = load(text, env=env, read_secret=read_secret, source=str(path))
+    config = load(text, env=env, read_secret=secret_reader(warn), source=str(path))
     if found := list(tls_problems(config)):
         places = Places(text, str(path))
         raise ConfigError([Problem(places.place(where), said) for where, said in found])
@@ -89,27 +95,36 @@ def read_config(
 
 def tls_problems(config: EdgeConfig) -> Iterator[tuple[tuple[str, ...], str]]:
     """Certificates, keys and authorities that cannot be used: the path of each one's table or key, and why."""
-    tls = config.gateway.tls
-    files = {
-        name: server.ca_file
+    hub = config.hub
+    endpoints = {("gateway", "tls"): config.gateway.tls, ("hub", "tls"): hub.tls if hub is not None else None}
+    shown = {path: tls for path, tls in endpoints.items() if tls is not None}
+    trusted: dict[tuple[str, ...], UplinkTls] = {
+        ("servers", name, "ca_file"): UplinkTls(ca_file=server.ca_file)
         for name, server in config.servers.items()
         if isinstance(server, HttpServerConfig) and server.ca_file
     }
-    if tls is None and not files:
+    trusted |= {
+        ("uplinks", name, "tls"): uplink.tls
+        for name, uplink in config.uplinks.items()
+        if uplink.tls is not None
+    }
+    if hub is not None and hub.webhook is not None and hub.webhook.ca_file:
+        trusted["hub", "webhook", "ca_file"] = UplinkTls(ca_file=hub.webhook.ca_file)
+    if not shown and not trusted:
         return
     # These bring in ssl, which most configs have no use for.
     from edge.net.tls import client_context, endpoint_context
 
-    if tls is not None:
+    for path, tls in shown.items():
         try:
             endpoint_context(tls)
         except ConfigError as exc:
-            yield from ((("gateway", "tls"), problem.text) for problem in exc.problems)
-    for name, ca_file in files.items():
+            yield from ((path, problem.text) for problem in exc.problems)
+    for place, ways in trusted.items():
         try:
-            client_context(ca_file)
+            client_context(ways.ca_file, ways.verify, ways.cert, ways.key)
         except EdgeError as exc:
-            yield ("servers", name, "ca_file"), str(exc)
+            yield place, str(exc)
 
 
 def warnings_of(config: EdgeConfig, env: Mapping[str, str] = os.environ) -> list[str]:
@@ -133,7 +148,7 @@ def warnings_of(config: EdgeConfig, env: Mapping[str, str] = os.environ) -> list
         found.append(
             f"admin.listen: whoever reaches {config.admin.listen} can read names, states and metrics"
         )
-    if not config.servers:
+    if not config.servers and config.hub is None:
         found.append("servers: there is none, so clients find an empty endpoint")
     for name, server in config.servers.items():
         if isinstance(server, StdioServerConfig):
@@ -148,7 +163,21 @@ def warnings_of(config: EdgeConfig, env: Mapping[str, str] = os.environ) -> list
         url = urlsplit(server.url)
         if server.bearer is not None and url.scheme == "http" and not is_loopback(url.hostname or ""):
             found.append(f"servers.{name}.url: the bearer token goes over the network in the clear")
-    return found
+    return [*found, *link_warnings(config)]
+
+
+def link_warnings(config: EdgeConfig) -> Iterator[str]:
+    """The same about connections out, and those of edges."""
+    for name, uplink in config.uplinks.items():
+        if uplink.tls is not None and not uplink.tls.verify:
+            yield f"uplinks.{name}.tls.verify: any certificate will do, so anyone on the way can pose as the hub"
+        if not uplink.is_tls and not is_loopback(urlsplit(uplink.url).hostname or ""):
+            yield f"uplinks.{name}.url: tokens and calls go over the network in the clear"
+    hub = config.hub
+    if hub is not None and hub.tls is None:
+        outside = [text for text in hub.listen if not parse_address(text).is_local]
+        if outside:
+            yield f"hub.insecure_plain: what edges send to {', '.join(outside)} can be read on the way"
 
 
 def plain_secrets(server: StdioServerConfig) -> Iterator[str]:

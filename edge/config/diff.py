@@ -4,12 +4,20 @@ Two configs' parts with equal specs are the same part; so a spec holds all that 
 and nothing else. A spec is a frozen dataclass, compared with `==`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edge.config.model import AdminConfig, EdgeConfig, ServerConfig, ServerTlsConfig
+from edge.config.model import (
+    AdminConfig,
+    EdgeConfig,
+    HubConfig,
+    ServerConfig,
+    ServerTlsConfig,
+    UplinkConfig,
+)
 
-PartKey = tuple[Literal["admin", "sessions", "upstream", "listener"], str]
+PartKey = tuple[Literal["admin", "sessions", "upstream", "listener", "acceptor", "uplink"], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +38,25 @@ class ListenerSpec:
     max_message_bytes: int
 
 
-PartSpec = AdminConfig | SessionsSpec | ServerConfig | ListenerSpec
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UplinkSpec:
+    """An uplink with what it takes from other tables."""
+
+    uplink: UplinkConfig
+    box: str  # what its links are named after, unless the uplink says so itself
+    servers: tuple[str, ...]  # those that it publishes
+
+    @property
+    def links(self) -> Mapping[str, str | None]:
+        """The names of its links, each with the server behind it; None: all of them together."""
+        return self.uplink.links(self.box, self.servers)
+
+
+PartSpec = AdminConfig | SessionsSpec | ServerConfig | ListenerSpec | HubConfig | UplinkSpec
 
 
 def parts_of(config: EdgeConfig) -> dict[PartKey, PartSpec]:
-    """The parts that `config` asks for: admin, sessions, upstreams by name, the listener last."""
+    """The parts that `config` asks for: admin, sessions, upstreams, acceptor, listener, uplinks; by name."""
     gateway = config.gateway
     parts: dict[PartKey, PartSpec] = {}
     if config.admin.enabled:
@@ -44,10 +66,18 @@ def parts_of(config: EdgeConfig) -> dict[PartKey, PartSpec]:
     )
     for name in sorted(config.servers):
         parts["upstream", name] = config.servers[name]
-    parts["listener", "main"] = ListenerSpec(
-        listen=gateway.listen,
-        tls=gateway.tls,
-        max_connections=gateway.max_connections,
-        max_message_bytes=gateway.max_message_bytes,
-    )
+    if config.hub is not None:
+        parts["acceptor", "main"] = config.hub
+    if gateway.enabled:
+        parts["listener", "main"] = ListenerSpec(
+            listen=gateway.listen,
+            tls=gateway.tls,
+            max_connections=gateway.max_connections,
+            max_message_bytes=gateway.max_message_bytes,
+        )
+    for name in sorted(config.uplinks):
+        uplink = config.uplinks[name]
+        parts["uplink", name] = UplinkSpec(
+            uplink=uplink, box=config.name, servers=uplink.servers or tuple(sorted(config.servers))
+        )
     return parts

@@ -87,6 +87,26 @@ def exact_choice(value: object, type_: Any) -> str:
     return value
 
 
+def exact_choices(value: object, type_: Any) -> tuple[str, ...]:
+    texts = exact_strings(value, None)
+    found: list[Finding] = []
+    for at, text in enumerate(texts):
+        try:
+            exact_choice(text, get_args(type_)[0])
+        except BadValues as exc:
+            found += [Finding((at,), finding.text) for finding in exc.findings]
+        if text in texts[:at]:
+            found.append(Finding((at,), "is listed twice"))
+    if found:
+        raise BadValues(found)
+    return texts
+
+
+def is_choices(type_: Any) -> bool:
+    origin: Any = get_origin(type_)
+    return origin is tuple and is_choice(get_args(type_)[0])
+
+
 def is_choice(type_: Any) -> bool:
     origin: Any = get_origin(type_)
     return origin is Literal
@@ -98,5 +118,6 @@ def exact_converter() -> Converter:
     for type_, hook in ((str, exact_str), (bool, exact_bool), (int, exact_int), (float, exact_float)):
         converter.register_structure_hook(type_, hook)
     converter.register_structure_hook_func(is_choice, exact_choice)
+    converter.register_structure_hook_func(is_choices, exact_choices)
     converter.register_structure_hook_func(lambda type_: type_ == tuple[str, ...], exact_strings)
     return converter

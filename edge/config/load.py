@@ -9,15 +9,28 @@ import ast
 import re
 import shlex
 import tomllib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import MappingProxyType
-from typing import Any, TypeVar, get_args
-from urllib.parse import urlsplit
+from typing import Any, TypeVar, get_args, get_origin
+from urllib.parse import unquote_plus
 
-from edge.config.address import parse_address, reaches
+from edge.config.between import findings_between
 from edge.config.exact import bad, exact_converter, kind, suggestion
-from edge.config.model import EdgeConfig, HttpServerConfig, Secret, ServerConfig, StdioServerConfig
+from edge.config.hub import MIN_JWT_SECRET_BYTES, NO_HASH
+from edge.config.model import (
+    EdgeConfig,
+    HttpServerConfig,
+    HubEdge,
+    HubJwt,
+    HubWebhook,
+    Secret,
+    SecretRef,
+    ServerConfig,
+    ServerTlsConfig,
+    StdioServerConfig,
+    UplinkConfig,
+)
 from edge.config.places import Places
 from edge.config.rules import BadValues, Finding, PathKey, dotted
 from edge.config.secrets import PLACEHOLDER, SECRET_NAME, SOURCES, Expanded, expand, fetch_secret
@@ -28,15 +41,31 @@ Path = tuple[PathKey, ...]
 
 NOT_JSON = "the config is TOML, and this looks like JSON; servers are written [servers.NAME]"
 # What a required key that is missing or bad is taken for, while the rules of its table are heard.
-STAND_INS: Mapping[str, Any] = {"command": ("-",), "url": "http://invalid", "cert": "-", "key": "-"}
+STAND_INS: Mapping[str, Any] = {
+    "cert": "-",
+    "command": ("-",),
+    "dialect": "contextforge",
+    "key": "-",
+    "listen": ("127.0.0.1:0",),
+    "name": "-",
+    "secret": Secret("-" * MIN_JWT_SECRET_BYTES),
+    "token_sha256": (NO_HASH,),
+    "url": "https://invalid",
+}
+# Tables that are stood in for when they break a rule, lest the tables around them be told to lack them.
+STOOD_IN = (ServerTlsConfig, UplinkConfig, HubEdge, HubJwt, HubWebhook)
 KIND_OF = {StdioServerConfig: "a stdio server", HttpServerConfig: "an HTTP server"}
 MISTAKEN = {
     "args": "arguments belong into command, as a list",
     "type": "a server with command is a stdio one, a server with url an HTTP one",
     "mcpServers": "servers are written [servers.NAME]",
+    "as": "the name that a link goes by is link_name",
 }
 TABLE_TWICE = re.compile(r"cannot declare (\(.*\)) twice", re.IGNORECASE | re.DOTALL)
-AUTHORITY = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
+AUTHORITY = re.compile(r"(?:https?|wss?)://([^/?#]*)", re.IGNORECASE)
+NOT_PLAIN = "a secret is not written in the config file: use {}"
+BY_ENVIRONMENT = "${NAME} for an environment variable"
+OR_PLAIN = " (or, to try things out, insecure_plain_secrets = true at the top)"
 SYNTAX_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -108,8 +137,37 @@ def homes_of(key: str) -> list[str]:
     return [f"[{name}]" for name, cls in tables.items() if cls is not None and key in keys_of(cls)]
 
 
+def has_plain_password(url: str) -> bool:
+    """A URL as written holds a password without a placeholder."""
+    authority = AUTHORITY.match(url)
+    password = authority[1].rpartition("@")[0].partition(":")[2] if authority else ""
+    return password != "" and not PLACEHOLDER.search(password)
+
+
+def has_plain_parameter(url: str) -> bool:
+    """A URL as written has a parameter that is a secret by its name, and no placeholder in its value."""
+    pairs = (pair.partition("=") for pair in url.partition("?")[2].partition("#")[0].split("&"))
+    return any(
+        value and SECRET_NAME.search(unquote_plus(name)) and not PLACEHOLDER.search(value)
+        for name, _, value in pairs
+    )
+
+
+def is_secret(type_: Any) -> bool:
+    return type_ is Secret or Secret in get_args(type_)
+
+
+def stand_in_for(cls: type[T]) -> T:
+    """A table of this class with nothing but stand-ins in it."""
+    needed = {field.name for field in fields(cls) if default_of(field, None) is MISSING}  # type: ignore[arg-type]  # cls is one of the model's dataclasses
+    return cls(**{name: STAND_INS[name] for name in needed})
+
+
 def table_class(type_: Any) -> Any:
-    """The dataclass that a field's type is or, for `X | None`, may be; None for leaf types."""
+    """The dataclass that a field's type is or, for `X | None`, may be; None for leaf types and mappings."""
+    origin: Any = get_origin(type_)
+    if origin is Mapping:
+        return None
     candidates: list[Any] = [type_, *get_args(type_)]
     return next((one for one in candidates if is_dataclass(one)), None)
 
@@ -125,17 +183,21 @@ def keys_of(cls: Any) -> dict[str, str]:
     """The keys that a user may write in a table of this class, each with the field it is for."""
     keys: dict[str, str] = {}
     for field in fields(cls):
+        if field.metadata.get("reads") == "reference":
+            continue
         keys[field.name] = field.name
-        if Secret in get_args(field.type):
+        if is_secret(field.type):
             keys |= {f"{field.name}_{source}": field.name for source in SOURCES}
     return keys
 
 
-def is_ours(url: str, listen: Sequence[str]) -> bool:
-    """A URL, which is good as such, leads to one of our own listeners."""
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return any(reaches(parts.hostname or "", port, parse_address(text)) for text in listen)
+def reference_in(raw: Mapping[str, Any], name: str) -> SecretRef | None:
+    """Where the secret `name` of a table comes from; None: it has none, or it stands there plainly."""
+    for source in SOURCES:
+        where = raw.get(f"{name}_{source}")
+        if isinstance(where, str):
+            return SecretRef(source, where)
+    return None
 
 
 class Reader:
@@ -151,7 +213,9 @@ class Reader:
     def config(self, table: Mapping[str, Any]) -> EdgeConfig:
         self._allows_plain_secrets = table.get("insecure_plain_secrets") is True
         config = self._table(EdgeConfig, table, ()) or EdgeConfig()
-        self._check_between_tables(config)
+        servers = table.get("servers")
+        names = servers.keys() if isinstance(servers, Mapping) else ()
+        self.findings += findings_between(config, servers=names)
         return config
 
     def _note(self, text: str, path: Path) -> None:
@@ -190,8 +254,8 @@ class Reader:
         for key in raw:
             if key in known or not isinstance(key, str):
                 continue
-            if other and key == "name":
-                self._note("the name is the table's own, as in [servers.NAME]", (*path, key))
+            if key == "name" and cls in (*KIND_OF, UplinkConfig, HubEdge):
+                self._note(f"the name is the table's own, as in [{dotted(path[:-1])}.NAME]", (*path, key))
             elif other and key in keys_of(other):
                 self._note(f"belongs to {KIND_OF[other]}, and this is {KIND_OF[cls]}", (*path, key))
             elif cls is EdgeConfig and (homes := homes_of(key)):
@@ -203,19 +267,27 @@ class Reader:
     def _value(self, field: Field[Any], raw: Mapping[str, Any], path: Path, default: Any) -> Any:
         """One field's value; its default, or a stand-in, where there is none or a bad one."""
         where = (*path, field.name)
-        if Secret in get_args(field.type):
-            return self._secret(field.name, raw, path)
+        reads = field.metadata.get("reads")
+        if reads == "reference":
+            return reference_in(raw, field.name.removesuffix("_ref"))
+        if is_secret(field.type):
+            secret = self._secret(field.name, raw, path, is_needed=default is MISSING)
+            return STAND_INS[field.name] if secret is None and default is MISSING else secret
         if field.name not in raw:
             if default is MISSING:
                 self._note("is missing", where)
                 return STAND_INS[field.name]
             return default
-        if field.name == "servers":
+        if field.name == "servers" and not path:
             return self._servers(raw["servers"], where)
+        if reads == "named":
+            return self._named(get_args(field.type)[1], raw[field.name], where)
         cls = table_class(field.type)
         if cls is not None:
             read = self._table(cls, raw[field.name], where, base=default)
-            return default if read is None else read
+            if read is None:
+                return stand_in_for(cls) if cls in STOOD_IN else default
+            return read
         try:
             return self._leaf(field, raw[field.name], where)
         except BadValues as exc:
@@ -242,6 +314,9 @@ class Reader:
         got = self._converter.structure(value, field.type)  # type: ignore[arg-type]  # a dataclass field's type is a type here
         if reads != "expanded":
             return got
+        is_plain = has_plain_password(got) if field.name == "proxy" else has_plain_parameter(got)
+        if is_plain and not self._allows_plain_secrets:
+            self._note(NOT_PLAIN.format(BY_ENVIRONMENT) + OR_PLAIN, where)
         try:
             return expand(got, self._env)
         except ValueError as exc:
@@ -265,20 +340,23 @@ class Reader:
                 self._note(str(exc), (*where, name))
                 continue
             is_plain = (
-                where[-1] == "headers" and SECRET_NAME.search(name) and not isinstance(values[name], Expanded)
+                where[-1] in ("headers", "query")
+                and SECRET_NAME.search(name)
+                and not isinstance(values[name], Expanded)
             )
             if is_plain and not self._allows_plain_secrets:
-                self._note(
-                    "a secret is not written in the config file: use ${NAME} for an environment variable"
-                    " (or, to try things out, insecure_plain_secrets = true at the top)",
-                    (*where, name),
-                )
+                self._note(NOT_PLAIN.format(BY_ENVIRONMENT) + OR_PLAIN, (*where, name))
         return MappingProxyType(values)
 
-    def _secret(self, name: str, raw: Mapping[str, Any], path: Path) -> Secret | None:
+    def _secret(
+        self, name: str, raw: Mapping[str, Any], path: Path, *, is_needed: bool = False
+    ) -> Secret | None:
         """What `X_env`, `X_file`, `X_credential` or, where that is allowed, plain `X` stands for."""
         given = [key for key in (name, *(f"{name}_{source}" for source in SOURCES)) if key in raw]
         if not given:
+            if is_needed:
+                ways = " or ".join(f"{name}_{source}" for source in SOURCES)
+                self._note(f"is missing: {ways}", (*path, name))
             return None
         if len(given) > 1:
             self._note(f"only one of {', '.join(given)} can be used", (*path, given[1]))
@@ -293,16 +371,24 @@ class Reader:
                 self._note(str(exc), (*path, key))
         elif not self._allows_plain_secrets:
             ways = " or ".join(f"{name}_{source}" for source in SOURCES)
-            self._note(
-                f"a secret is not written in the config file: use {ways}"
-                " (or, to try things out, insecure_plain_secrets = true at the top)",
-                (*path, key),
-            )
+            self._note(NOT_PLAIN.format(ways) + OR_PLAIN, (*path, key))
         elif not value:
             self._note("must not be empty", (*path, key))
         else:
             return Secret(value)
         return None
+
+    def _named(self, cls: type[T], raw: object, path: Path) -> Mapping[str, T]:
+        """Tables `[TABLE.NAME]` of one class, sorted by name."""
+        if not isinstance(raw, Mapping):
+            self._note(f"must be tables [{dotted(path)}.NAME], not {kind(raw)}", path)
+            return MappingProxyType({})
+        tables: dict[str, T] = {}
+        for key in sorted(raw, key=str):
+            name = str(key)
+            table = self._table(cls, raw[key], (*path, name), given={"name": name})
+            tables[name] = stand_in_for(cls) if table is None else table
+        return MappingProxyType(tables)
 
     def _servers(self, raw: object, path: Path) -> Mapping[str, ServerConfig]:
         if not isinstance(raw, Mapping):
@@ -329,19 +415,3 @@ class Reader:
         known = (keys_of(StdioServerConfig) | keys_of(HttpServerConfig)).keys() - {"name"}
         self._check_keys(raw, known, path, None)
         return None
-
-    def _check_between_tables(self, config: EdgeConfig) -> None:
-        """Rules that need more than one table to be seen."""
-        gateway = config.gateway
-        for name in config.servers:
-            start = (name + gateway.separator).find(gateway.separator)
-            if gateway.prefix != "never" and start != len(name):
-                text = f"the name must not hold or run into gateway.separator ({gateway.separator})"
-                self._note(text, ("servers", name))
-        for name, server in config.servers.items():
-            if isinstance(server, HttpServerConfig) and is_ours(server.url, gateway.listen):
-                text = "is this gateway's own address (gateway.listen): it would gather itself without end"
-                self._note(text, ("servers", name, "url"))
-        is_shared = config.admin.listen in gateway.listen and not config.admin.listen.endswith(":0")
-        if config.admin.enabled and is_shared:
-            self._note("is the address of the gateway, too", ("admin", "listen"))

@@ -1,61 +1,72 @@
 """The configuration as frozen dataclasses: every key, its default, its unit and its rules.
 
-A dataclass checks what can be judged inside one table; rules between tables are in `load.py`. A key
-that a user can write is a field here, a line in `help/config.md` and one in `template.py`.
+A dataclass checks what can be judged inside one table; rules between tables are in `between.py`. A key
+that a user can write is a field here (`[uplinks.NAME]`: `uplinks.py`; `[hub]`: `hub.py`), a line in
+`help/config.md` and one in `template.py`.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
-from types import MappingProxyType
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
 from edge.config.address import ip_or_none, parse_address
+from edge.config.common import (
+    BEARER,
+    EXPANDED,
+    NAMED,
+    ONE_OR_MORE,
+    RECONNECT,
+    RESTART,
+    SERVER_LIMITS,
+    WORDS,
+    BackoffConfig,
+    ServerLimits,
+    ServerTlsConfig,
+    check_headers,
+    check_name,
+    check_url,
+    nothing,
+)
+from edge.config.hub import HubConfig, HubEdge, HubJwt, HubWebhook
 from edge.config.rules import Rules
-from edge.config.secrets import Expanded, Secret, as_written
+from edge.config.secrets import Expanded, Secret, SecretRef, as_written
+from edge.config.uplinks import DIALECTS, DialectName, UplinkConfig, UplinkTls
 
 __all__ = [
+    "DIALECTS",
     "EXPANDED",
     "ONE_OR_MORE",
     "WORDS",
     "AdminConfig",
     "BackoffConfig",
+    "DialectName",
     "EdgeConfig",
     "Expanded",
     "GatewayConfig",
     "HttpServerConfig",
+    "HubConfig",
+    "HubEdge",
+    "HubJwt",
+    "HubWebhook",
+    "LinkServerConfig",
     "LogConfig",
     "Secret",
+    "SecretRef",
     "ServerConfig",
     "ServerLimits",
     "ServerTlsConfig",
     "StdioServerConfig",
+    "UplinkConfig",
+    "UplinkTls",
+    "UpstreamConfig",
 ]
 
-# How the loader reads a field beyond its type.
-EXPANDED = MappingProxyType({"reads": "expanded"})  # ${NAME} is the environment's value
-ONE_OR_MORE = MappingProxyType({"reads": "one-or-more"})  # one string stands for a list of one
-WORDS = MappingProxyType({"reads": "words"})  # one string is split into words as a shell would
-
-SERVER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 SEPARATOR = re.compile(r"[A-Za-z0-9_.-]{1,8}")
 URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+")
 HOST = re.compile(r"(?:(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?")
-TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
-FIELD_VALUE = re.compile(r"(?:[!-~](?:[ -~\t]*[!-~])?)?")  # RFC 9110, section 5.5, without obs-text
-BEARER = re.compile(r"[!-~]+")
-OWN_HEADERS = frozenset(
-    {"accept", "connection", "content-length", "content-type", "expect", "host", "keep-alive"}
-    | {"last-event-id", "te", "trailer", "transfer-encoding", "upgrade"}
-)
-
-
-def nothing() -> Mapping[str, Any]:
-    """An empty mapping that nobody can write to."""
-    return MappingProxyType({})
 
 
 def is_host(text: str) -> bool:
@@ -68,56 +79,10 @@ def is_host(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BackoffConfig:
-    """How long to wait before a server is tried again: doubling with full jitter, from first to limit."""
-
-    first_s: float = 1.0
-    limit_s: float = 60.0
-    max_attempts: int = 0  # 0: for ever
-
-    def __post_init__(self) -> None:
-        rules = Rules()
-        rules.seconds("first_s", self.first_s)
-        rules.seconds("limit_s", self.limit_s)
-        rules.check(self.first_s <= self.limit_s, "must be at least first_s", "limit_s")
-        rules.between("max_attempts", self.max_attempts, 0, 1_000_000)
-        rules.enforce()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerLimits:
-    """What one server may take: calls at once, and bytes in one line (stdio) or message (HTTP)."""
-
-    concurrency: int = 64
-    max_line_bytes: int = 20_971_520
-
-    def __post_init__(self) -> None:
-        rules = Rules()
-        rules.between("concurrency", self.concurrency, 1, 4000)  # below what `Peer` keeps open
-        rules.between("max_line_bytes", self.max_line_bytes, 1024, 1_073_741_824)
-        rules.enforce()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerTlsConfig:
-    """The endpoint's certificate; with `client_ca`, clients must show a certificate signed by it."""
-
-    cert: str
-    key: str
-    client_ca: str | None = None
-
-    def __post_init__(self) -> None:
-        rules = Rules()
-        rules.plain("cert", self.cert)
-        rules.plain("key", self.key)
-        rules.plain("client_ca", self.client_ca)
-        rules.enforce()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
     """The endpoint for MCP clients: where it listens, how it names things, and what it allows."""
 
+    enabled: bool = True  # False: nothing listens for clients of this machine; calls come by uplinks only
     listen: tuple[str, ...] = field(default=("127.0.0.1:8766",), metadata=ONE_OR_MORE)
     path: str = "/mcp"
     prefix: Literal["always", "on-collision", "never"] = "always"
@@ -208,14 +173,7 @@ def check_server(
     rules: Rules, name: str, call_timeout_s: float, probe_s: float, list_refresh_s: float
 ) -> None:
     """The rules that hold for every server, whatever carries its messages."""
-    rules.check(
-        SERVER_NAME.fullmatch(name) is not None and name not in (".", ".."),
-        "a server's name is 1 to 64 letters, digits, dots, hyphens or underscores",
-    )
-    rules.check(
-        not name.startswith("_") and not name.endswith("_") and "__" not in name,
-        "a server's name must not start or end with an underscore, nor have two in a row",
-    )
+    check_name(rules, name, "a server")
     rules.seconds("call_timeout_s", call_timeout_s, may_be_zero=True)
     rules.seconds("probe_s", probe_s)
     rules.seconds("list_refresh_s", list_refresh_s)
@@ -233,8 +191,8 @@ class StdioServerConfig:
     stop_grace_s: float = 5.0
     start_timeout_s: float = 30.0
     call_timeout_s: float = 0.0  # 0: the gateway's
-    restart: BackoffConfig = BackoffConfig(first_s=1.0, limit_s=60.0)
-    limits: ServerLimits = ServerLimits()
+    restart: BackoffConfig = RESTART
+    limits: ServerLimits = SERVER_LIMITS
     probe_s: float = 30.0
     list_refresh_s: float = 300.0
 
@@ -273,8 +231,8 @@ class HttpServerConfig:
     required: bool = False
     call_timeout_s: float = 0.0  # 0: the gateway's
     connect_timeout_s: float = 10.0
-    reconnect: BackoffConfig = BackoffConfig(first_s=1.0, limit_s=30.0)
-    limits: ServerLimits = ServerLimits()
+    reconnect: BackoffConfig = RECONNECT
+    limits: ServerLimits = SERVER_LIMITS
     probe_s: float = 30.0
     list_refresh_s: float = 300.0
 
@@ -287,55 +245,29 @@ class HttpServerConfig:
         rules = Rules()
         check_server(rules, self.name, self.call_timeout_s, self.probe_s, self.list_refresh_s)
         check_url(rules, "url", self.url)
-        self._check_headers(rules)
+        check_headers(rules, self.headers, key="bearer token", has_token=self.bearer is not None)
         is_sendable = self.bearer is None or BEARER.fullmatch(self.bearer.reveal()) is not None
         rules.check(is_sendable, "must be visible ASCII characters without blanks or line breaks", "bearer")
         rules.plain("ca_file", self.ca_file)
         rules.seconds("connect_timeout_s", self.connect_timeout_s)
         rules.enforce()
 
-    def _check_headers(self, rules: Rules) -> None:
-        seen: set[str] = set()
-        for name, value in self.headers.items():
-            lower = name.lower()
-            rules.check(TOKEN.fullmatch(name) is not None, "is not a header name", "headers", name)
-            is_ours = lower in OWN_HEADERS or lower.startswith("mcp-")
-            rules.check(not is_ours, "is set by the gateway itself", "headers", name)
-            is_double = lower == "authorization" and self.bearer is not None
-            rules.check(not is_double, "is already made from the bearer token", "headers", name)
-            rules.check(lower not in seen, "is given twice (letter case does not count)", "headers", name)
-            rules.check(
-                FIELD_VALUE.fullmatch(value) is not None,
-                "must be printable ASCII in one line, without blanks at its ends",
-                "headers",
-                name,
-            )
-            seen.add(lower)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkServerConfig:
+    """What the upstream of an accepted edge goes by; made by the hub, from no table of its own."""
+
+    name: str
+    call_timeout_s: float = 0.0  # 0: the gateway's
+    limits: ServerLimits = SERVER_LIMITS
+    reconnect: BackoffConfig = RECONNECT
+    probe_s: float = 30.0
+    list_refresh_s: float = 300.0
+    required: bool = False
 
 
-def check_url(rules: Rules, key: str, url: str) -> None:
-    """The rules for a URL that we call. Its text is never quoted: it may hold a secret."""
-    if not url.isascii() or not url.isprintable() or " " in url:
-        rules.check(False, "must be ASCII without blanks; other characters are written %XX", key)
-        return
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        rules.check(False, "is not a URL: its host or port cannot be read", key)
-        return
-    rules.check(parts.scheme in ("http", "https"), "must start with http:// or https://", key)
-    rules.check(bool(host), "names no host", key)
-    rules.check(port != 0, "port 0 cannot be called", key)
-    rules.check(
-        "@" not in parts.netloc,
-        "must not hold a user or password: use headers, or bearer_env, bearer_file, bearer_credential",
-        key,
-    )
-    rules.check("#" not in url, "must not have a fragment (#)", key)
-
-
-ServerConfig = StdioServerConfig | HttpServerConfig
+ServerConfig = StdioServerConfig | HttpServerConfig  # what a user can write
+UpstreamConfig = ServerConfig | LinkServerConfig  # what an upstream can be made of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,12 +280,14 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeConfig:
-    """One whole config file. `servers` is sorted by name."""
+    """One whole config file. `servers` and `uplinks` are sorted by name."""
 
     name: str = ""  # empty: the host's name
     gateway: GatewayConfig = GatewayConfig()
     admin: AdminConfig = AdminConfig()
     servers: Mapping[str, ServerConfig] = field(default_factory=nothing)
+    uplinks: Mapping[str, UplinkConfig] = field(default_factory=nothing, metadata=NAMED)
+    hub: HubConfig | None = None
     log: LogConfig = LogConfig()
     insecure_plain_secrets: bool = False
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 PLACEHOLDER = re.compile(r"\$(?:(\$)|\{([^}]*)(\})?)")
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -127,3 +128,18 @@ def fetch_secret(
     if not value:
         raise ValueError(f"{path} is empty")
     return Secret(value)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """Where a secret comes from, so that it can be read again: it may have been changed meanwhile.
+
+    `source` is one of SOURCES. `where` is not shown: it may be the secret itself, put there by mistake.
+    """
+
+    source: str
+    where: str = field(repr=False)
+
+    def read(self, env: Mapping[str, str], read_secret: Callable[[str], str]) -> Secret:
+        """The secret as it is now; raises ValueError as `fetch_secret` does."""
+        return fetch_secret(self.source, self.where, env, read_secret)

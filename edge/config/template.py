@@ -16,13 +16,19 @@ from edge.config.model import (
     EdgeConfig,
     GatewayConfig,
     HttpServerConfig,
+    HubConfig,
+    HubEdge,
+    HubJwt,
+    HubWebhook,
     LogConfig,
     StdioServerConfig,
+    UplinkConfig,
 )
 
 # One line a key; a key of the model without one fails a test.
 COMMENTS: Mapping[str, str] = {
     "insecure_plain_secrets": "allows secrets in this file; for trying things out only",
+    "gateway.enabled": "false: nothing listens here; calls come by [uplinks.NAME] only",
     "gateway.listen": "host:port, [::1]:port or unix:/path; several: a list",
     "gateway.path": "all servers together; one alone is at /servers/NAME/mcp",
     "gateway.prefix": "SERVER__TOOL: always | on-collision | never",
@@ -62,6 +68,50 @@ COMMENTS: Mapping[str, str] = {
     "verify": "false: any certificate will do. Loud, and a metric",
     "connect_timeout_s": "how long connecting may take",
     "reconnect": "as restart of a stdio server",
+    "uplinks.dialect": "contextforge (WebSocket) | mcp-reverse (SSE) | long-poll",
+    "uplinks.url": "the hub's; ${NAME} is the environment's value, here and in headers, query and proxy",
+    "uplinks.token": "by token_env, token_file or token_credential; read again at every attempt",
+    "uplinks.servers": "those to publish; none: all",
+    "uplinks.publish": "each: one link a server, named BOX-SERVER | all: one link, named BOX",
+    "uplinks.link_name": "instead of BOX, which is the box's name",
+    "uplinks.headers": "sent with every request; a secret only as ${NAME}",
+    "uplinks.query": "added to the url of every request; a secret only as ${NAME}",
+    "uplinks.heartbeat_s": "how often a quiet link is used, so that both ends and all between see it is there",
+    "uplinks.connect_timeout_s": "how long connecting may take, with TLS and the proxy",
+    "uplinks.reconnect": "waits between attempts, each a random part; max_attempts 0: for ever",
+    "uplinks.good_after_s": "a link that was good for so long begins at first_s again",
+    "uplinks.tls": "certificates to trust besides the system's, and ours; verify = false: any will do",
+    "uplinks.proxy": "env: by HTTPS_PROXY and its like | none | http://USER:${NAME}@HOST:PORT",
+    "uplinks.max_message_bytes": "the largest message, either way",
+    "uplinks.max_calls": "calls at once over one link; more are refused",
+    "uplinks.resume": "a broken link goes on where it was, if the hub is mcp-edge, too",
+    "hub.listen": "host:port, [::1]:port or unix:/path; several: a list",
+    "hub.tls": "needed on any address but loopback; with client_ca, only edges with a certificate from it",
+    "hub.insecure_plain": "allows plain HTTP there: tokens and calls can be read on the way",
+    "hub.dialects": "those that are accepted",
+    "hub.operator_token_sha256": "who may list and end links: the SHA-256 of a token, or a list of them",
+    "hub.max_links": "links at once",
+    "hub.max_links_per_edge": "of one edge",
+    "hub.max_calls_per_link": "calls at once over one link",
+    "hub.max_message_bytes": "the largest message, either way",
+    "hub.max_pending_bytes": "waiting for one link to take or acknowledge them; more, and it is cut",
+    "hub.handshake_timeout_s": "how long a link may take to be ready",
+    "hub.heartbeat_s": "how often a quiet link is used",
+    "hub.dead_after_s": "a link that is silent for so long is cut",
+    "hub.resume_grace_s": "how long a broken link of mcp-edge may take to come back and go on",
+    "hub.forget_s": "a link that did not come back is forgotten after so long",
+    "hub.call_timeout_s": "0: the gateway's",
+    "edges.token_sha256": "printf %s TOKEN | sha256sum; two in a list while it is changed",
+    "edges.dialects": "of these, those that the hub accepts",
+    "jwt.secret": "by secret_env, secret_file or secret_credential; HS256, 32 bytes or more",
+    "jwt.issuer": "what iss must be; empty: anything",
+    "jwt.audience": "what aud must be; empty: not looked at",
+    "jwt.name_claim": "where the edge's name is",
+    "jwt.leeway_s": "how far clocks may differ",
+    "webhook.url": "asked with a POST; 200 with the edge's name is a yes, 401 and 403 are a no",
+    "webhook.bearer": "sent to it: bearer_env, bearer_file or bearer_credential",
+    "webhook.timeout_s": "how long it may take",
+    "webhook.ca_file": "certificates to trust besides the system's",
 }
 # For keys that have no default that TOML could say.
 EXAMPLES: Mapping[str, tuple[str, Any]] = {
@@ -79,6 +129,26 @@ EXAMPLES: Mapping[str, tuple[str, Any]] = {
     "headers": ("headers", {"X-API-Key": "${PLC_KEY}"}),
     "bearer": ("bearer_file", "/etc/mcp-edge/plc.token"),
     "ca_file": ("ca_file", "/etc/mcp-edge/plc-ca.pem"),
+    "uplinks.dialect": ("dialect", "contextforge"),
+    "uplinks.url": ("url", "https://gateway.example.com"),
+    "uplinks.token": ("token_file", "/etc/mcp-edge/hq.token"),
+    "uplinks.headers": ("headers", {"X-Site": "north"}),
+    "uplinks.query": ("query", {"site": "north"}),
+    "uplinks.tls": (
+        "tls",
+        {
+            "ca_file": "/etc/mcp-edge/hq-ca.pem",
+            "cert": "/etc/mcp-edge/edge.pem",
+            "key": "/etc/mcp-edge/edge-key.pem",
+        },
+    ),
+    "hub.listen": ("listen", "0.0.0.0:8443"),
+    "hub.tls": ("tls", {"cert": "/etc/mcp-edge/hub.pem", "key": "/etc/mcp-edge/hub-key.pem"}),
+    "edges.token_sha256": ("token_sha256", "0" * 64),  # no token is known to have it
+    "jwt.secret": ("secret_file", "/etc/mcp-edge/jwt.secret"),
+    "webhook.url": ("url", "https://auth.example.com/edges"),
+    "webhook.bearer": ("bearer_file", "/etc/mcp-edge/webhook.token"),
+    "webhook.ca_file": ("ca_file", "/etc/mcp-edge/webhook-ca.pem"),
 }
 
 
@@ -105,7 +175,7 @@ def key_lines(
     """The keys of one table as commented lines; `command` is the example for a server's."""
     for field in fields(cls):
         name = field.name
-        if name in leave_out:
+        if name in leave_out or field.metadata.get("reads") == "reference":
             continue
         comment = COMMENTS[prefix + name]
         key, value = EXAMPLES.get(prefix + name) or (name, default_of(field, None))
@@ -128,7 +198,7 @@ def template(*, name: str, host_command: tuple[str, ...], git_command: tuple[str
         "# Check with `mcp-edge validate -c FILE`; the manual is `mcp-edge help config`.",
         "",
         f"name = {toml_value(name)}  # this box; default: the host's name",
-        *key_lines(EdgeConfig, leave_out=("name", "gateway", "admin", "servers", "log")),
+        *key_lines(EdgeConfig, leave_out=("name", "gateway", "admin", "servers", "uplinks", "hub", "log")),
         "",
         "[gateway]  # the endpoint for MCP clients",
         *key_lines(GatewayConfig, "gateway."),
@@ -149,5 +219,25 @@ def template(*, name: str, host_command: tuple[str, ...], git_command: tuple[str
         "# A server that is called (HTTP):",
         "#[servers.plc]",
         *key_lines(HttpServerConfig, leave_out=("name",)),
+        "",
+        "# A connection out, to a hub or another gateway: who is there can call what is here.",
+        "#[uplinks.hq]",
+        *key_lines(UplinkConfig, "uplinks.", leave_out=("name",)),
+        "",
+        "# Where edges connect to; only on the public side. At least one of the three tables below it is needed.",
+        "#[hub]",
+        *key_lines(HubConfig, "hub.", leave_out=("edges", "jwt", "webhook")),
+        "",
+        "# An edge that may connect, as this name or one that begins with it and a hyphen:",
+        "#[hub.edges.plant-8]",
+        *key_lines(HubEdge, "edges.", leave_out=("name",)),
+        "",
+        "# Edges whose tokens are signed:",
+        "#[hub.jwt]",
+        *key_lines(HubJwt, "jwt."),
+        "",
+        "# A service that knows the edges:",
+        "#[hub.webhook]",
+        *key_lines(HubWebhook, "webhook."),
     ]
     return "\n".join(lines) + "\n"

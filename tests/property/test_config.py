@@ -61,6 +61,19 @@ KEYS = st.sampled_from(
             "a__b",
             "X-Key",
         ),
+        *(
+            "uplinks",
+            "hub",
+            "edges",
+            "jwt",
+            "webhook",
+            "dialect",
+            "dialects",
+            "token_env",
+            "token_file",
+            "publish",
+        ),
+        *("link_name", "query", "proxy", "token_sha256", "secret_env", "enabled", "operator_token_sha256"),
     ]
 )
 TEXTS = st.one_of(
@@ -93,6 +106,29 @@ HTTP_SERVER = st.fixed_dictionaries(
     },
 )
 STDIO_SERVER = st.fixed_dictionaries({"command": TEXTS, "env": st.dictionaries(TEXTS, TEXTS, max_size=3)})
+UPLINK = st.fixed_dictionaries(
+    {"dialect": st.sampled_from(["contextforge", "long-poll", "x"]), "url": TEXTS},
+    optional={
+        "token_env": st.sampled_from(["TOKEN", "BROKEN"]),
+        "proxy": TEXTS,
+        "query": st.dictionaries(st.sampled_from(["x", "token", ""]), TEXTS, max_size=2),
+        "servers": st.lists(TEXTS, max_size=2),
+        "link_name": TEXTS,
+        "junk": VALUES,
+    },
+)
+HUB = st.fixed_dictionaries(
+    {"listen": TEXTS},
+    optional={
+        "edges": st.dictionaries(
+            TEXTS, st.fixed_dictionaries({"token_sha256": st.just(SECRET) | st.just("ab" * 32)}), max_size=2
+        ),
+        "jwt": st.fixed_dictionaries({"secret_env": st.just("TOKEN")}, optional={"junk": VALUES}),
+        "webhook": st.fixed_dictionaries({"url": TEXTS}, optional={"bearer_env": st.just("TOKEN")}),
+        "insecure_plain": st.booleans(),
+        "junk": VALUES,
+    },
+)
 CONFIGS = st.one_of(
     st.dictionaries(st.one_of(KEYS, TEXTS), VALUES, max_size=8),
     st.fixed_dictionaries(
@@ -100,6 +136,8 @@ CONFIGS = st.one_of(
         optional={
             "gateway": st.dictionaries(KEYS, VALUES, max_size=8),
             "insecure_plain_secrets": st.booleans(),
+            "uplinks": st.dictionaries(TEXTS, UPLINK, max_size=3),
+            "hub": HUB,
         },
     ),
 )
@@ -114,7 +152,7 @@ def read_secret(path: str) -> str:
 
 
 def shown(config: EdgeConfig) -> str:
-    urls = [getattr(server, "shown_url", "") for server in config.servers.values()]
+    urls = [getattr(one, "shown_url", "") for one in (*config.servers.values(), *config.uplinks.values())]
     return f"{config!r} {config} {urls}"
 
 

@@ -15,10 +15,14 @@ from edge.config.model import (
     Expanded,
     GatewayConfig,
     HttpServerConfig,
+    HubConfig,
+    HubEdge,
     Secret,
     ServerConfig,
     ServerTlsConfig,
     StdioServerConfig,
+    UplinkConfig,
+    UplinkTls,
 )
 from edge.errors import ConfigError
 
@@ -168,13 +172,45 @@ command = ["x"]
 [servers.plc]
 url = "https://plc/mcp"
 ca_file = "/no/such/ca.pem"
+[uplinks.hq]
+dialect = "long-poll"
+url = "https://hub"
+tls = { cert = "/no/such/edge.pem" }
+[hub]
+listen = "127.0.0.1:8443"
+tls = { cert = "/no/such/hub.pem", key = "/no/such/hub.key" }
+[hub.webhook]
+url = "https://auth"
+ca_file = "/no/such/auth.pem"
 """
     )
     with pytest.raises(ConfigError) as caught:
         read_config(path, {})
     assert [str(problem) for problem in caught.value.problems] == [
         f"{path}:2: gateway.tls: TLS certificate /no/such/cert.pem cannot be read: No such file or directory",
+        f"{path}:14: hub.tls: TLS certificate /no/such/hub.pem cannot be read: No such file or directory",
         f"{path}:7: servers.plc.ca_file: TLS CA /no/such/ca.pem cannot be read: No such file or directory",
+        f"{path}:11: uplinks.hq.tls: TLS certificate /no/such/edge.pem cannot be read: No such file or directory",
+        f"{path}:17: hub.webhook.ca_file: TLS CA /no/such/auth.pem cannot be read: No such file or directory",
+    ]
+
+
+def test_links_that_others_can_read_or_pose_in_are_warned_of() -> None:
+    def uplink(name: str, url: str, tls: UplinkTls | None = None) -> UplinkConfig:
+        return UplinkConfig(name=name, dialect="long-poll", url=url, tls=tls)
+
+    uplinks = {
+        "a": uplink("a", "http://hub"),
+        "b": uplink("b", "https://hub", UplinkTls(verify=False)),
+        "c": uplink("c", "http://127.0.0.1:1"),
+    }
+    edges = {"a": HubEdge(name="a", token_sha256=("1" * 64,))}
+    hub = HubConfig(listen=("127.0.0.1:1", "192.0.2.1:2"), insecure_plain=True, edges=edges)
+    found = warnings_of(EdgeConfig(uplinks=uplinks, hub=hub))
+    assert [warning.partition(":")[0] for warning in found] == [
+        "uplinks.a.url",
+        "uplinks.b.tls.verify",
+        "hub.insecure_plain",
     ]
 
 

@@ -160,7 +160,7 @@ volume = 5
         ('gateway.tls = { cert = "c" }', "gateway.tls.key: is missing"),
         ('gateway.tls = { cert = 5, key = "k" }', "gateway.tls.cert: must be a string, not an integer"),
         ('path = "/x"', "c.toml:1: path: unknown key here; belongs into [gateway]"),
-        ("enabled = true", "c.toml:1: enabled: unknown key here; belongs into [admin]"),
+        ("enabled = true", "c.toml:1: enabled: unknown key here; belongs into [gateway] or [admin]"),
         ('level = "debug"', "c.toml:1: level: unknown key here; belongs into [log]"),
         ('listen = "[::1]:1"', "c.toml:1: listen: unknown key here; belongs into [gateway] or [admin]"),
         (

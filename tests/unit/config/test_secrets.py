@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edge.config.secrets import Expanded, Secret, as_written, expand, fetch_secret, inserted_into
+from edge.config.secrets import Expanded, Secret, SecretRef, as_written, expand, fetch_secret, inserted_into
 
 
 def no_file(path: str) -> str:
@@ -152,3 +152,18 @@ def test_a_credential_is_a_plain_name(name: str) -> None:
 def test_a_credential_needs_systemds_directory() -> None:
     with pytest.raises(ValueError, match=r"\$CREDENTIALS_DIRECTORY, which is not set"):
         fetch_secret("credential", "hq", {}, no_file)
+
+
+def test_a_reference_gives_the_secret_as_it_is_now_and_shows_nothing() -> None:
+    env = {"TOKEN": "old"}
+    reference = SecretRef("env", "TOKEN")
+    assert reference.read(env, read_secret=str) == Secret("old")
+    env["TOKEN"] = "new"
+    assert reference.read(env, read_secret=str) == Secret("new")
+    assert "TOKEN" not in repr(reference)
+    assert (reference == SecretRef("env", "TOKEN"), reference == SecretRef("file", "TOKEN")) == (True, False)
+
+
+def test_a_reference_to_what_is_gone_says_so() -> None:
+    with pytest.raises(ValueError, match="environment variable TOKEN is not set"):
+        SecretRef("env", "TOKEN").read({}, read_secret=str)

@@ -13,10 +13,17 @@ from edge.config.model import (
     EdgeConfig,
     GatewayConfig,
     HttpServerConfig,
+    HubConfig,
+    HubEdge,
+    HubJwt,
+    HubWebhook,
     LogConfig,
     Secret,
+    SecretRef,
     ServerTlsConfig,
     StdioServerConfig,
+    UplinkConfig,
+    UplinkTls,
 )
 from edge.config.template import COMMENTS, key_lines, template, toml_value
 
@@ -35,11 +42,19 @@ HEADINGS: dict[str, tuple[Any, ...]] = {
     "## [servers.NAME]": (StdioServerConfig, HttpServerConfig),
     "### Stdio": (StdioServerConfig,),
     "### HTTP": (HttpServerConfig,),
+    "## [uplinks.NAME]": (UplinkConfig,),
+    "In an uplink's `tls`": (UplinkTls,),
+    "## [hub]": (HubConfig,),
+    "## [hub.edges.NAME]": (HubEdge,),
+    "## [hub.jwt]": (HubJwt,),
+    "## [hub.webhook]": (HubWebhook,),
 }
+TABLES_OF_THEIR_OWN = {"gateway", "admin", "servers", "log", "uplinks", "hub", "edges", "jwt", "webhook"}
+SECRET = "hunter2" * 8
 
 
 def loaded(text: str) -> EdgeConfig:
-    return load(text, env={"PLC_KEY": "k"}, read_secret=lambda path: "hunter2", source="c.toml")
+    return load(text, env={"PLC_KEY": "k"}, read_secret=lambda path: SECRET, source="c.toml")
 
 
 def default_text(field: Any) -> str:
@@ -77,38 +92,85 @@ def test_the_template_loads_with_every_key_taken_out_of_its_comment() -> None:
     assert isinstance(git, StdioServerConfig)
     assert isinstance(plc, HttpServerConfig)
     assert git.command == ("/bin/uvx", "mcp-server-git")
-    assert plc.bearer == Secret("hunter2")
-    for table in (config, config.gateway, config.admin, config.log, git, plc):
+    assert plc.bearer == Secret(SECRET)
+    uplink, hub = config.uplinks["hq"], config.hub
+    assert (uplink.token, uplink.token_ref) == (Secret(SECRET), SecretRef("file", "/etc/mcp-edge/hq.token"))
+    assert hub is not None
+    assert hub.jwt is not None
+    assert hub.webhook is not None
+    edge = hub.edges["plant-8"]
+    tables = (
+        config,
+        config.gateway,
+        config.admin,
+        config.log,
+        git,
+        plc,
+        uplink,
+        hub,
+        edge,
+        hub.jwt,
+        hub.webhook,
+    )
+    for table in tables:
         assert is_dataclass(table)
         for field in fields(table):
             is_example = field.name in (
-                "name",
-                "command",
-                "url",
-                "env",
-                "cwd",
-                "headers",
-                "bearer",
-                "ca_file",
-                "tls",
-            )
-            if not is_example and field.name not in ("gateway", "servers"):
+                *(
+                    "name",
+                    "command",
+                    "url",
+                    "env",
+                    "cwd",
+                    "headers",
+                    "bearer",
+                    "ca_file",
+                    "tls",
+                    "query",
+                    "token",
+                ),
+                *("token_ref", "dialect", "token_sha256", "secret"),
+            ) or (table is hub and field.name == "listen")
+            if not is_example and field.name not in TABLES_OF_THEIR_OWN:
                 default = field.default_factory() if field.default_factory is not MISSING else field.default
                 assert getattr(table, field.name) == default, field.name
 
 
 @pytest.mark.parametrize(
-    "cls", [GatewayConfig, AdminConfig, LogConfig, StdioServerConfig, HttpServerConfig, ServerTlsConfig]
+    ("heading", "cls"),
+    [
+        ("[gateway]", GatewayConfig),
+        ("[admin]", AdminConfig),
+        ("[log]", LogConfig),
+        ("#[servers.git]", StdioServerConfig),
+        ("#[servers.plc]", HttpServerConfig),
+        ("#[uplinks.hq]", UplinkConfig),
+        ("#[hub]", HubConfig),
+        ("#[hub.edges.plant-8]", HubEdge),
+        ("#[hub.jwt]", HubJwt),
+        ("#[hub.webhook]", HubWebhook),
+    ],
 )
-def test_every_key_of_the_model_is_in_the_template(cls: Any) -> None:
+def test_every_key_of_the_model_is_in_the_template_under_its_heading(heading: str, cls: Any) -> None:
+    part = TEXT[TEXT.index(f"\n{heading}") :].partition("\n\n")[0]
+    keys = set(re.findall(r"(?m)^#?(\w+) = ", part))
     for field in fields(cls):
-        if not (field.name == "name" or field.name == "bearer"):
-            assert re.search(rf"(?m)^#?{field.name} = |[{{,] {field.name} = ", TEXT), field.name
-    assert "\n#bearer_file = " in TEXT
+        if field.name not in TABLES_OF_THEIR_OWN | {"name", "token_ref"}:
+            is_secret = field.name in ("bearer", "token", "secret")
+            assert (f"{field.name}_file" if is_secret else field.name) in keys, field.name
 
 
 def test_no_comment_of_the_template_is_about_a_key_that_is_gone() -> None:
-    prefixes = {"gateway.": GatewayConfig, "admin.": AdminConfig, "log.": LogConfig}
+    prefixes = {
+        "gateway.": GatewayConfig,
+        "admin.": AdminConfig,
+        "log.": LogConfig,
+        "uplinks.": UplinkConfig,
+        "hub.": HubConfig,
+        "edges.": HubEdge,
+        "jwt.": HubJwt,
+        "webhook.": HubWebhook,
+    }
     named = {f"{prefix}{field.name}" for prefix, cls in prefixes.items() for field in fields(cls)}
     for cls in (EdgeConfig, StdioServerConfig, HttpServerConfig):
         named |= {field.name for field in fields(cls)}
@@ -145,8 +207,10 @@ def test_a_host_name_is_quoted_as_toml_needs_it() -> None:
 def test_the_manual_has_every_key_with_its_right_default(heading: str) -> None:
     tables = documented()
     wanted = {field.name for cls in HEADINGS[heading] for field in fields(cls)}
-    if heading == "## Top level":
-        wanted -= {"gateway", "admin", "servers", "log"}
+    if heading in ("## Top level", "## [hub]"):
+        wanted -= TABLES_OF_THEIR_OWN
+    elif "uplink" in heading or "hub" in heading:
+        wanted -= {"name", "token_ref"}
     elif "server" in heading.lower() or heading.startswith("###"):
         stdio = {field.name for field in fields(StdioServerConfig)}
         http = {field.name for field in fields(HttpServerConfig)}
