@@ -15,7 +15,8 @@ State = Literal["starting", "ready", "degraded", "failed", "stopped"]
 Verdict = Literal["ok", "degraded", "failing"]
 
 MAX_REASON_CHARS = 400
-SHELVES = {"server": "servers", "listener": "listeners"}  # kind -> member of the report; all others: "parts"
+# kind -> member of the report; all others: "parts"
+SHELVES = {"server": "servers", "uplink": "uplinks", "edge": "edges", "listener": "listeners"}
 
 
 def unchanged(text: str) -> str:
@@ -173,10 +174,14 @@ class Health:
         return not self.stopping and bool(required) and all(status.is_good for status in required)
 
     def verdict(self) -> Verdict:
-        """`failing`: a required thing is not good. `degraded`: another one is not. Otherwise `ok`."""
+        """`failing`: a required thing is not good. `degraded`: another one is not. Otherwise `ok`.
+
+        Edges of a hub come and go by themselves; one that is away is not the hub's trouble.
+        """
         if not self.is_ready():
             return "failing"
-        return "ok" if all(status.is_good for status in self.statuses.values()) else "degraded"
+        counted = (status for status in self.statuses.values() if status.kind != "edge")
+        return "ok" if all(status.is_good for status in counted) else "degraded"
 
     def lines(self, *, verbose: bool = True, reasons: bool = True) -> list[str]:
         """What `/readyz` says: the verdict, then each status with age and reason.
@@ -200,9 +205,7 @@ class Health:
             "ready": self.is_ready(),
             "stopping": self.stopping,
             "uptime_seconds": 0.0 if self._started is None else round(now - self._started, 3),
-            "servers": [],
-            "listeners": [],
-            "parts": [],
+            **{shelf: [] for shelf in (*SHELVES.values(), "parts")},
         }
         for status in self._sorted():
             report[SHELVES.get(status.kind, "parts")].append(status.report(now))

@@ -1,28 +1,22 @@
-"""Every metric, on its own registry.
+"""Every metric, as numbers that the places where things happen write.
 
-The places where things happen touch plain attributes (an int, a list slot); one collector reads
-them when somebody scrapes. prometheus-client is imported by the first scrape, not at start.
+They are plain attributes (an int, a list slot); `metrics_exposition.py` reads them when somebody scrapes.
 Label values come from the config, from closed sets listed here, or from catalogues, never from
 what a client sends; the series of closed sets exist from the start, so that "none yet" is 0.
 """
 
-import os
-import platform
-import re
-import resource
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import trio
 
 from edge import __version__
+from edge.metrics_exposition import encoded, registry_of
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
-    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SESSION_SECONDS = (1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 21600.0)
@@ -39,7 +33,14 @@ TOOL_ERRORS = (
     "upstream_disconnected", "upstream_returned_error", "upstream_timeout", "upstream_auth_failed",
     "upstream_protocol_error", "cancelled", "internal",
 )  # fmt: skip
-LISTENERS = ("gateway", "admin")
+LISTENERS = ("gateway", "admin", "hub")
+DIALECTS = ("contextforge", "mcp-reverse", "long-poll")
+ATTEMPT_RESULTS = ("ready", "refused", "failed")
+LINK_REFUSALS = (
+    "missing", "unknown_token", "expired", "wrong_name", "dialect", "webhook_refused", "webhook_failed",
+    "limit", "protocol", "timeout",
+)  # fmt: skip
+LINK_LOSSES = ("closed", "dead", "broken", "replaced", "protocol", "operator", "shutdown")
 UNKNOWN_TOOL = "_unknown"  # what a caller passes for a tool that is in no catalogue
 MAX_TOOLS = 2000  # series kept per server; tools beyond share `_unknown`
 
@@ -152,6 +153,100 @@ class ServerMetrics:
             metrics.ends[reason if reason in metrics.ends else "internal"] += 1
 
 
+class EdgeMetrics(ServerMetrics):
+    """A server that is reached over an accepted link: one of many, so little is kept and less is shown."""
+
+    def __init__(self, *, wall: Callable[[], float] = time.time) -> None:
+        super().__init__(wall=wall)
+        self.calls = Counts(RESULTS)
+
+    def tool_call(self, tool: str, seconds: float, reason: str | None) -> None:
+        """As of a server, but counted for all tools together."""
+        self.calls.add("success" if reason is None else "error")
+
+
+class LinkCounts:
+    """What went over one link, and how it is doing."""
+
+    __slots__ = ("bytes_in", "bytes_out", "carriers", "messages_in", "messages_out", "resumed", "rtt_s")
+
+    def __init__(self) -> None:
+        self.messages_in = self.messages_out = 0
+        self.bytes_in = self.bytes_out = 0
+        self.rtt_s: float | None = None  # of the last round trip that was measured
+        self.carriers = 0  # connections that carried it, one after the other
+        self.resumed = 0  # times it went on over another connection
+
+    @property
+    def bytes_by_direction(self) -> dict[str, int]:
+        return {"received": self.bytes_in, "sent": self.bytes_out}
+
+    @property
+    def messages_by_direction(self) -> dict[str, int]:
+        return {"received": self.messages_in, "sent": self.messages_out}
+
+    def take_over(self, other: "LinkCounts") -> None:
+        """Add the sums of a link that is over."""
+        self.messages_in += other.messages_in
+        self.messages_out += other.messages_out
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        self.carriers += other.carriers
+        self.resumed += other.resumed
+
+
+class LinkMetrics(LinkCounts):
+    """What happens on one link out: it lives as long as the uplink, over all of its connections."""
+
+    __slots__ = ("attempts", "inflight", "reconnects", "up")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = False
+        self.attempts = Counts(ATTEMPT_RESULTS)
+        self.reconnects = 0  # times it was ready again after it had been lost
+        self.inflight = 0  # calls that came over it and are not answered yet
+
+
+class HubMetrics:
+    """What happens at the listener for edges, over all links."""
+
+    def __init__(self) -> None:
+        self.links = Counts(DIALECTS)  # live now
+        self.refused = Counts(LINK_REFUSALS)
+        self.replaced = 0  # links that a newer one of the same name took the place of
+        self.lost = Counts(LINK_LOSSES)
+        self.pending_bytes: int | Callable[[], int] = (
+            0  # waiting to be sent to edges, or for their acknowledgement
+        )
+        self._live: set[LinkCounts] = set()
+        self._over = LinkCounts()
+
+    def opened(self, dialect: str) -> LinkCounts:
+        """A link begins; what it counts is for its owner to write."""
+        counts = LinkCounts()
+        self._live.add(counts)
+        self.links.add(dialect)
+        return counts
+
+    def closed(self, dialect: str, counts: LinkCounts, reason: str) -> None:
+        """A link has ended for good; `reason` is one of LINK_LOSSES. Only the first time counts."""
+        if counts not in self._live:
+            return
+        self._live.remove(counts)
+        self._over.take_over(counts)
+        self.links.add(dialect, -1)
+        self.lost.add(reason)
+
+    @property
+    def traffic(self) -> LinkCounts:
+        """The sums of all links, also of those that are over."""
+        total = LinkCounts()
+        for counts in (self._over, *self._live):
+            total.take_over(counts)
+        return total
+
+
 class Metrics:
     """All of them. `now` is the clock that `last_success` is measured with, `wall` Unix time.
 
@@ -173,6 +268,9 @@ class Metrics:
         self._started = uptime_clock()
         self.start_time = wall()
         self.servers: dict[str, ServerMetrics] = {}
+        self.links: dict[tuple[str, str, str], LinkMetrics] = {}  # by uplink, server, dialect
+        self.edges: dict[str, EdgeMetrics] = {}
+        self.hub = HubMetrics()
         self.methods = {label: Timed(RESULTS) for label in (*methods, *NOT_METHODS)}
         self._unknown_method = self.methods["unknown"]
 
@@ -188,7 +286,7 @@ class Metrics:
         self.connections_rejected = Counts(LISTENERS)  # over the limit
         self.write_timeouts = 0  # clients cut off because they had stopped reading
         self.notes_dropped = 0  # notifications a client was too slow for
-        self.part_crashes = Counts(("admin", "listener", "sessions", "upstream"))
+        self.part_crashes = Counts(("acceptor", "admin", "listener", "sessions", "uplink", "upstream"))
         self.auth_attempts = Counts(("success", "failure"))
         self.auth_failures = Counts(("internal", "missing_header", "bad_format", "wrong_token"))
         self.config_reloads = Counts(RESULTS)
@@ -210,6 +308,25 @@ class Metrics:
     def drop_server(self, name: str) -> None:
         """The server is no longer in the config: its series go with it."""
         self.servers.pop(name, None)
+
+    def link(self, uplink: str, server: str, dialect: str) -> LinkMetrics:
+        """One link out, made on first use; `server` is empty where it carries all of them."""
+        return self.links.setdefault((uplink, server, dialect), LinkMetrics())
+
+    def drop_uplink(self, uplink: str) -> None:
+        """The uplink is no longer in the config: the series of its links go with it."""
+        self.links = {key: link for key, link in self.links.items() if key[0] != uplink}
+
+    def edge(self, name: str) -> EdgeMetrics:
+        """The metrics of the server behind an accepted link's name, made on first use."""
+        metrics = self.edges.get(name)
+        if metrics is None:
+            metrics = self.edges[name] = EdgeMetrics(wall=self.wall)
+        return metrics
+
+    def drop_edge(self, name: str) -> None:
+        """The name has been forgotten: its series go with it."""
+        self.edges.pop(name, None)
 
     def request(self, method_label: str, result: str, seconds: float) -> None:
         """A message was handled; `result` is `success` or `error`."""
@@ -235,205 +352,9 @@ class Metrics:
     @property
     def registry(self) -> "CollectorRegistry":
         if self._registry is None:
-            from prometheus_client import CollectorRegistry
-
-            self._registry = CollectorRegistry(auto_describe=False)
-            self._registry.register(Exposition(self))
+            self._registry = registry_of(self)
         return self._registry
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """Body and content type: Prometheus text, or OpenMetrics if `accept` prefers it."""
-        from prometheus_client import exposition
-        from prometheus_client.openmetrics import exposition as openmetrics
-
-        if prefers_openmetrics(accept):
-            encode: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest
-            return encode(self.registry), openmetrics.CONTENT_TYPE_LATEST
-        return exposition.generate_latest(self.registry), exposition.CONTENT_TYPE_PLAIN_0_0_4
-
-
-# One row a family: name (those of servers without `upstream_`), help, attribute. None means no series.
-SERVER_GAUGES = (
-    ("connected", "1 while the server answers, 0 otherwise.", "connected"),
-    ("tools_count", "Tools in the server's catalogue.", "tools_count"),
-    ("in_backoff", "1 while waiting before the next attempt.", "in_backoff"),
-    ("current_backoff_seconds", "Length of the present wait.", "backoff_s"),
-    ("tools_last_refresh_timestamp_seconds", "Unix time of the last good lists.", "last_refresh_ts"),
-    ("calls_waiting", "Calls waiting for a free place at the server.", "queue_waiting"),
-    ("calls_in_flight", "Requests the server has not answered yet.", "inflight"),
-    ("dropped_items", "Invalid items left out of the catalogue.", "dropped_items"),
-    ("tls_unverified", "1 if any certificate will do (verify = false).", "tls_unverified"),
-    ("outbox_bytes", "Bytes not yet taken by the server.", "outbox_bytes"),
-)
-SERVER_COUNTERS = (
-    ("reconnects_total", "Attempts to bring the server up or keep it up that failed.", "reconnects"),
-    ("restarts_total", "Times the server was brought up again.", "restarts"),
-    ("backoff_seconds_total", "Time spent in waits that are over.", "backoff_total"),
-    ("noise_lines_total", "Lines from the server that were no JSON-RPC.", "noise_lines"),
-    ("oversized_lines_total", "Messages from the server over the size limit.", "oversized_lines"),
-    ("notes_dropped_total", "Notifications that found a queue full.", "notes_dropped"),
-)
-SERVER_LABELLED = (
-    ("initialize_total", "Handshakes with the server.", "initializes", "result"),
-    ("health_checks_total", "Probes of the server.", "health_checks", "result"),
-    ("reconnect_attempts_total", "Failures, and the success after one.", "reconnect_attempts", "result"),
-    ("session_resets_total", "Sessions that the server had lost.", "session_resets", "reason"),
-    ("tools_refresh_total", "Times the lists were read.", "refreshes", "result"),
-    ("bytes_total", "Bytes of messages exchanged with the server.", "bytes_by_direction", "direction"),
-)
-SERVER_HISTOGRAMS = (
-    ("initialize_duration_seconds", "Duration of handshakes.", "initialize_duration"),
-    ("tools_refresh_duration_seconds", "Duration of reading the lists.", "refresh_duration"),
-)
-LABELLED = (
-    ("downstream_session_terminations_total", "Client sessions that ended.", "session_ends", "reason"),
-    ("http_refused_total", "HTTP requests answered with an error status.", "http_refused", "status"),
-    ("denied_total", "Requests refused before they were looked at.", "denials", "reason"),
-    ("connections_accepted_total", "Client connections accepted.", "connections_accepted", "listener"),
-    ("connections_rejected_total", "Client connections over the limit.", "connections_rejected", "listener"),
-    ("part_crashes_total", "Parts of this program that failed.", "part_crashes", "kind"),
-    ("mcp_auth_attempts_total", "Clients that presented themselves.", "auth_attempts", "result"),
-    ("mcp_auth_failures_total", "Clients that were not let in.", "auth_failures", "reason"),
-    ("config_reloads_total", "Attempts to reload the config.", "config_reloads", "result"),
-)
-TOTALS = (
-    ("downstream_sessions_total", "Client sessions begun.", "sessions_total"),
-    ("write_timeouts_total", "Connections cut because the client had stopped reading.", "write_timeouts"),
-    ("notes_dropped_total", "Notifications that a client was too slow for.", "notes_dropped"),
-)
-
-
-class Exposition:
-    """Reads `Metrics` when the registry is scraped; each family once, with all of its series."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> "Iterator[Metric]":
-        yield from self._of_the_process()
-        yield from self._of_clients()
-        yield from self._of_servers(dict(sorted(self._metrics.servers.items())))
-
-    def _of_the_process(self) -> "Iterator[Metric]":
-        m = self._metrics
-        running = {(m.version, platform.python_version()): 1}
-        yield gauge("build_info", "1; the labels say what is running.", running, "version", "python_version")
-        yield gauge("start_time_seconds", "When the process started, Unix time.", {(): m.start_time})
-        yield gauge("uptime_seconds", "Time since the process started.", {(): m.uptime_s})
-        for family, name, help_text, value in process_values():
-            yield family(name, help_text, {(): value})
-
-    def _of_clients(self) -> "Iterator[Metric]":
-        m = self._metrics
-        active = m.sessions_active() if callable(m.sessions_active) else m.sessions_active
-        queues = {(name,): length() for name, length in sorted(m.queues.items())}
-        requests = {(name, at): n for name, of in m.methods.items() for at, n in of.ends.items()}
-        durations = {(name,): of.duration for name, of in m.methods.items()}
-        ages = {(): m.session_duration}
-        yield gauge("downstream_sessions_active", "Client sessions.", {(): active})
-        yield gauge("connections", "Open client connections.", keyed(m.connections), "listener")
-        yield gauge("queue_length", "Entries in a bounded queue.", queues, "queue")
-        for name, help_text, attribute in TOTALS:
-            yield counter(name, help_text, {(): getattr(m, attribute)})
-        for name, help_text, attribute, label in LABELLED:
-            yield counter(name, help_text, keyed(getattr(m, attribute)), label)
-        yield histogram("downstream_session_duration_seconds", "Age of client sessions at their end.", ages)
-        yield counter("mcp_requests_total", "Messages by outcome.", requests, "method", "result")
-        yield histogram("mcp_request_duration_seconds", "Time to answer a message.", durations, "method")
-        reload = {(): m.config_last_reload_ts}
-        yield gauge("config_last_reload_timestamp_seconds", "Unix time of the last good reload.", reload)
-
-    def _of_servers(self, servers: dict[str, ServerMetrics]) -> "Iterator[Metric]":
-        now = self._metrics.now()
-
-        def of_each(attribute: str) -> dict[tuple[str], Any]:
-            return {(name,): getattr(server, attribute) for name, server in servers.items()}
-
-        seen = {key: -1 if last is None else now - last for key, last in of_each("last_success").items()}
-        yield gauge("upstream_last_seen_seconds", "Time since it last answered, or -1.", seen, "server")
-        for rows, family in (
-            (SERVER_GAUGES, gauge),
-            (SERVER_COUNTERS, counter),
-            (SERVER_HISTOGRAMS, histogram),
-        ):
-            for name, help_text, attribute in rows:
-                yield family("upstream_" + name, help_text, of_each(attribute), "server")
-        for name, help_text, attribute, label in SERVER_LABELLED:
-            counts = {(*key, at): n for key, of in of_each(attribute).items() for at, n in of.items()}
-            yield counter("upstream_" + name, help_text, counts, "server", label)
-        tools = {(name, tool): of for name, server in servers.items() for tool, of in server.tools.items()}
-        durations = {key: of.duration for key, of in tools.items()}
-        calls = {key: sum(of.counts) for key, of in durations.items()}
-        errors = {(*key, reason): n for key, of in tools.items() for reason, n in of.ends.items()}
-        yield counter("tool_calls_total", "Tool calls, also those that failed.", calls, "server", "tool")
-        yield counter("tool_call_errors_total", "Tool calls that failed.", errors, "server", "tool", "reason")
-        yield histogram("tool_call_duration_seconds", "Duration of tool calls.", durations, "server", "tool")
-
-
-Series = Mapping[Any, Any]  # label values -> a number, a Histogram, or None for no series
-Family = Callable[..., "Metric"]
-
-
-def keyed(counts: dict[str, int]) -> Series:
-    return {(key,): n for key, n in counts.items()}
-
-
-def gauge(name: str, help_text: str, series: Series, *labels: str) -> "Metric":
-    from prometheus_client.metrics_core import GaugeMetricFamily
-
-    return filled(GaugeMetricFamily("mcp_edge_" + name, help_text, labels=labels), series)
-
-
-def counter(name: str, help_text: str, series: Series, *labels: str) -> "Metric":
-    from prometheus_client.metrics_core import CounterMetricFamily
-
-    return filled(CounterMetricFamily("mcp_edge_" + name, help_text, labels=labels), series)
-
-
-def filled(family: "GaugeMetricFamily | CounterMetricFamily", series: Series) -> "Metric":
-    for key, value in series.items():
-        if value is not None:
-            family.add_metric(key, float(value))
-    return family
-
-
-def histogram(name: str, help_text: str, series: Series, *labels: str) -> "Metric":
-    from prometheus_client.metrics_core import HistogramMetricFamily
-
-    family = HistogramMetricFamily("mcp_edge_" + name, help_text, labels=labels)
-    for key, of in series.items():
-        ends = [*map(str, of.bounds), "+Inf"]
-        family.add_metric(key, list(zip(ends, accumulate(of.counts), strict=True)), of.sum)
-    return family
-
-
-SERVER_FAMILIES = {gauge: SERVER_GAUGES, counter: SERVER_COUNTERS, histogram: SERVER_HISTOGRAMS}
-
-
-def process_values() -> Iterator[tuple[Family, str, str, float]]:
-    """What the kernel knows about this process; what it does not tell is left out."""
-    yield counter, "process_cpu_seconds_total", "User and system CPU time.", time.process_time()
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if most != resource.RLIM_INFINITY:
-        yield gauge, "process_max_fds", "Most file descriptors that may be open.", most
-    try:
-        with open("/proc/self/stat", "rb") as stat:
-            fields = stat.read().rpartition(b")")[2].split()  # after the name, which may hold anything
-        fds = len(os.listdir("/proc/self/fd")) - 1  # the listing itself has one open
-    except OSError:  # not Linux, or /proc is hidden from us
-        return
-    yield gauge, "process_threads", "Threads.", int(fields[17])
-    yield gauge, "process_virtual_memory_bytes", "Virtual memory.", int(fields[20])
-    yield gauge, "process_resident_memory_bytes", "Resident memory.", int(fields[21]) * resource.getpagesize()
-    yield gauge, "process_open_fds", "Open file descriptors.", fds
-
-
-def prefers_openmetrics(accept: str) -> bool:
-    """True if an Accept header names OpenMetrics, and no plain text with a higher weight."""
-    weights = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
-    for choice in accept.lower().replace(" ", "").split(","):
-        name, *parameters = choice.split(";")
-        weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
-        if name in weights and re.fullmatch(r"[01](\.\d{0,3})?", weight):
-            weights[name] = max(weights[name], float(weight))
-    return 0 < weights["application/openmetrics-text"] >= weights["text/plain"]
+        return encoded(self.registry, accept)

@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from edge.gate.origin import Origins, is_loopback
-from edge.health import Health
+from edge.health import SHELVES, Health
 from edge.metrics import Metrics
 from edge.net.http_server import HttpRequest, Refusal, Reply
 from edge.parts.status_page import SECURITY_POLICY, page
@@ -22,7 +22,8 @@ TEXT = "text/plain; charset=utf-8"
 NO_STORE = ("Cache-Control", "no-store")
 FOR_EVERYBODY = {
     "name", "state", "required", "connected", "since", "state_seconds", "last_seen_seconds_ago",
-    "last_error_seconds_ago", "restarts", "tools_count", "reconnects",
+    "last_error_seconds_ago", "restarts", "tools_count", "reconnects", "dialect", "failures",
+    "next_attempt_in_s", "connections", "resumed", "rtt_s", "bytes_received", "bytes_sent", "calls_in_flight",
 }  # fmt: skip
 """Members of a record in `/health` that callers elsewhere see."""
 
@@ -105,8 +106,12 @@ class AdminFace:
             if metrics is not None:
                 record["tools_count"] = metrics.tools_count
                 record["reconnects"] = metrics.reconnects
+        for record in report["edges"]:
+            edge = self._metrics.edges.get(record["name"])
+            if edge is not None:
+                record["tools_count"] = edge.tools_count
         if not is_this_machine(request.peer):
-            for shelf in ("servers", "listeners", "parts"):
+            for shelf in (*SHELVES.values(), "parts"):
                 report[shelf] = [
                     {key: value for key, value in record.items() if key in FOR_EVERYBODY}
                     for record in report[shelf]

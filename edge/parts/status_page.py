@@ -54,6 +54,7 @@ SECURITY_POLICY = (
     f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+MAX_EDGE_ROWS = 200
 TONES = {
     "ready": "good",
     "ok": "good",
@@ -78,6 +79,7 @@ def page(report: Record) -> str:
         facts(report),
         "<h2>Servers</h2>",
         table(SERVER_COLUMNS, report["servers"], none="No MCP server is configured."),
+        *links_of(report),
         "<h2>Listeners</h2>",
         table(PART_COLUMNS, report["listeners"], none="None."),
     ]
@@ -89,6 +91,20 @@ def page(report: Record) -> str:
         "</main></body></html>\n",
     ]
     return "\n".join(parts)
+
+
+def links_of(report: Record) -> Iterable[str]:
+    """Connections out, and those of edges; of many edges first the ones that are away."""
+    if report["uplinks"]:
+        yield "<h2>Uplinks</h2>"
+        yield table(LINK_COLUMNS, report["uplinks"], none="")
+    if edges := report["edges"]:
+        by_need = sorted(edges, key=lambda record: bool(record["connected"]))
+        away = sum(not record["connected"] for record in edges)
+        yield f'<h2>Edges</h2><p class="soft">{len(edges) - away} connected, {away} away</p>'
+        yield table(EDGE_COLUMNS, by_need[:MAX_EDGE_ROWS], none="")
+        if len(edges) > MAX_EDGE_ROWS:
+            yield f'<p class="soft">and {len(edges) - MAX_EDGE_ROWS} more: <a href="/health">as JSON</a></p>'
 
 
 def facts(report: Record) -> str:
@@ -132,6 +148,21 @@ def text(value: object) -> str:
     return escape("" if value is None else str(value))
 
 
+def milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1000:.0f} ms"
+
+
+def size(count: float | None) -> str:
+    """Bytes as a person says it."""
+    if count is None:
+        return ""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
 # heading, class of the cell, its HTML
 Column = tuple[str, str, Callable[[Record], str]]
 PART_COLUMNS: Sequence[Column] = (
@@ -146,6 +177,23 @@ SERVER_COLUMNS: Sequence[Column] = (
     ("last answer", "number", lambda record: age(record["last_seen_seconds_ago"])),
     ("tools", "number", lambda record: text(record.get("tools_count"))),
     *PART_COLUMNS[3:],
+)
+LINK_COLUMNS: Sequence[Column] = (
+    *PART_COLUMNS[:3],
+    ("dialect", "", lambda record: text(record.get("dialect"))),
+    ("failures", "number", lambda record: text(record.get("failures"))),
+    ("round trip", "number", lambda record: milliseconds(record.get("rtt_s"))),
+    ("in", "number", lambda record: size(record.get("bytes_received"))),
+    ("out", "number", lambda record: size(record.get("bytes_sent"))),
+    PART_COLUMNS[-1],
+)
+EDGE_COLUMNS: Sequence[Column] = (
+    *PART_COLUMNS[:3],
+    ("dialect", "", lambda record: text(record.get("dialect"))),
+    ("last answer", "number", lambda record: age(record["last_seen_seconds_ago"])),
+    ("tools", "number", lambda record: text(record.get("tools_count"))),
+    ("round trip", "number", lambda record: milliseconds(record.get("rtt_s"))),
+    PART_COLUMNS[-1],
 )
 
 

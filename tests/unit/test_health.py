@@ -119,6 +119,27 @@ def test_the_report_has_servers_listeners_and_the_rest_sorted_by_name() -> None:
     }  # fmt: skip
 
 
+def test_links_have_lists_of_their_own_in_the_report() -> None:
+    it = health(Clock())
+    for key in ("uplink:hq/plc", "edge:plant-7", "uplink:hq/git", "server:git"):
+        it.add(key)
+    report = it.report(100.0)
+    names = {
+        shelf: [record["name"] for record in report[shelf]]
+        for shelf in ("uplinks", "edges", "servers", "parts")
+    }
+    assert names == {"uplinks": ["hq/git", "hq/plc"], "edges": ["plant-7"], "servers": ["git"], "parts": []}
+
+
+def test_an_uplink_that_is_down_degrades_the_verdict_and_an_edge_that_is_away_does_not() -> None:
+    it = health(Clock())
+    it.add("listener:gateway").ready()
+    it.add("edge:plant-7").degraded("the link was lost")
+    assert it.verdict() == "ok"
+    it.add("uplink:hq").degraded("refused")
+    assert (it.verdict(), it.is_ready()) == ("degraded", True)
+
+
 def test_detail_is_shown_but_hides_nothing() -> None:
     status = health(Clock()).add("server:git")
     status.detail |= {"tools_count": 3, "state": "ready"}

@@ -9,7 +9,8 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from edge.metrics import MAX_TOOLS, SESSION_ENDS, Counts, Histogram, Metrics, prefers_openmetrics
+from edge.metrics import MAX_TOOLS, SESSION_ENDS, Counts, Histogram, Metrics
+from edge.metrics_exposition import prefers_openmetrics
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 Series = dict[str, float]
@@ -29,6 +30,10 @@ mcp_auth_attempts_total mcp_auth_failures_total config_reloads_total config_last
 tool_calls_total tool_call_errors_total tool_call_duration_seconds
 http_refused_total denied_total connections connections_accepted_total connections_rejected_total
 write_timeouts_total notes_dropped_total queue_length part_crashes_total
+link_up link_attempts_total link_reconnects_total link_resumed_total link_rtt_seconds link_bytes_total
+link_messages_total link_calls_in_flight
+hub_links hub_refused_total hub_links_replaced_total hub_resumed_total hub_lost_total hub_bytes_total
+hub_pending_bytes hub_link_up hub_calls_total hub_calls_in_flight hub_last_seen_seconds
 """
 
 
@@ -68,6 +73,8 @@ def busy() -> Metrics:
     server.last_refresh_ts = 4000.0
     of.server("plc").tool_call("read", 31.0, "internal")
     of.queues["notes"] = lambda: 3
+    of.link("hq", "time", "long-poll").rtt_s = 0.1
+    of.edge("plant-7")
     of.config_last_reload_ts = 1.0
     of.http_refused.add("499")
     return of
@@ -264,6 +271,107 @@ def test_the_series_of_a_removed_server_go_with_it() -> None:
     assert 'server="git"' not in body(of)
     assert 'server="plc"' in body(of)
     assert of.server("git").connected is False, "and one of the same name begins anew"
+
+
+def test_a_link_out_is_there_with_all_its_series_but_the_round_trip() -> None:
+    of = metrics()
+    assert of.link("hq", "git", "long-poll") is of.link("hq", "git", "long-poll")
+    of.link("hq", "", "contextforge")
+    found = series(of, "link_")
+    assert found['link_up{dialect="long-poll",server="git",uplink="hq"}'] == 0
+    assert found['link_attempts_total{result="refused",server="",uplink="hq"}'] == 0
+    assert not [key for key in found if key.startswith("link_rtt")]
+
+
+def test_what_happens_on_a_link_out_is_told() -> None:
+    of = metrics()
+    link = of.link("hq", "", "mcp-reverse")
+    link.up, link.rtt_s, link.inflight, link.reconnects, link.resumed = True, 0.25, 2, 3, 4
+    link.bytes_in, link.bytes_out, link.messages_in, link.messages_out = 5, 6, 7, 8
+    link.attempts.add("failed")
+    found = series(of, "link_")
+    label = 'server="",uplink="hq"'
+    assert found[f'link_up{{dialect="mcp-reverse",{label}}}'] == 1
+    assert found[f"link_rtt_seconds{{{label}}}"] == 0.25
+    assert found[f"link_calls_in_flight{{{label}}}"] == 2
+    assert found[f"link_reconnects_total{{{label}}}"] == 3
+    assert found[f"link_resumed_total{{{label}}}"] == 4
+    assert found[f'link_bytes_total{{direction="received",{label}}}'] == 5
+    assert found[f'link_bytes_total{{direction="sent",{label}}}'] == 6
+    assert found[f'link_messages_total{{direction="received",{label}}}'] == 7
+    assert found[f'link_messages_total{{direction="sent",{label}}}'] == 8
+    assert found[f'link_attempts_total{{result="failed",{label}}}'] == 1
+
+
+def test_the_links_of_a_removed_uplink_go_with_it() -> None:
+    of = metrics()
+    of.link("hq", "git", "long-poll").up = True
+    of.link("lab", "git", "long-poll").up = True
+    of.drop_uplink("hq")
+    assert series(of, "link_up") == {'link_up{dialect="long-poll",server="git",uplink="lab"}': 1}
+
+
+def test_the_hub_counts_its_links_and_keeps_the_sums_of_those_that_are_over() -> None:
+    of = metrics()
+    first, second = of.hub.opened("long-poll"), of.hub.opened("long-poll")
+    first.bytes_in, first.bytes_out, first.resumed = 10, 20, 1
+    second.bytes_in, second.messages_in, second.carriers = 5, 1, 2
+    of.hub.closed("long-poll", first, "dead")
+    of.hub.refused.add("unknown_token")
+    of.hub.replaced += 1
+    of.hub.pending_bytes = lambda: 99
+    found = series(of, "hub_")
+    assert found['hub_links{dialect="long-poll"}'] == 1
+    assert found['hub_links{dialect="contextforge"}'] == 0
+    assert found['hub_lost_total{reason="dead"}'] == 1
+    assert found['hub_bytes_total{direction="received"}'] == 15
+    assert found['hub_bytes_total{direction="sent"}'] == 20
+    assert found["hub_resumed_total"] == 1
+    assert found['hub_refused_total{reason="unknown_token"}'] == 1
+    assert found["hub_links_replaced_total"] == 1
+    assert found["hub_pending_bytes"] == 99
+    total = of.hub.traffic
+    assert (total.messages_by_direction, total.carriers, total.rtt_s) == ({"received": 1, "sent": 0}, 2, None)
+
+
+def test_closing_a_link_twice_counts_once() -> None:
+    of = metrics()
+    link = of.hub.opened("long-poll")
+    link.bytes_in = 7
+    of.hub.closed("long-poll", link, "closed")
+    of.hub.closed("long-poll", link, "shutdown")
+    found = series(of, "hub_")
+    assert found['hub_links{dialect="long-poll"}'] == 0
+    assert found['hub_bytes_total{direction="received"}'] == 7
+    assert found['hub_lost_total{reason="shutdown"}'] == 0
+
+
+def test_of_an_edge_few_series_are_told_whatever_its_tools_are() -> None:
+    of = metrics()
+    edge = of.edge("plant-7")
+    assert of.edge("plant-7") is edge
+    edge.connected, edge.last_success, edge.inflight = True, 990.0, 4
+    for number in range(50):
+        edge.tool_call(f"tool{number}", 0.1, None)
+    edge.tool_call("tool1", 0.1, "upstream_timeout")
+    edge.initialize("success", 0.1)
+    assert {key: n for key, n in series(of, "").items() if "plant-7" in key} == {
+        'hub_link_up{edge="plant-7"}': 1,
+        'hub_calls_total{edge="plant-7",result="success"}': 50,
+        'hub_calls_total{edge="plant-7",result="error"}': 1,
+        'hub_calls_in_flight{edge="plant-7"}': 4,
+        'hub_last_seen_seconds{edge="plant-7"}': 10,
+    }
+    assert edge.tools == {}, "nothing is kept a tool"
+    of.drop_edge("plant-7")
+    of.drop_edge("plant-7")
+    assert "plant-7" not in body(of)
+
+
+def test_an_edge_that_never_answered_says_so() -> None:
+    of = metrics()
+    of.edge("plant-7")
+    assert series(of, "hub_last_seen") == {'hub_last_seen_seconds{edge="plant-7"}': -1}
 
 
 def test_tool_calls_are_counted_with_failures_among_them() -> None:

@@ -12,7 +12,7 @@ from edge.health import Health
 from edge.metrics import Metrics
 from edge.net.http_server import HttpLimits, HttpRequest, serve_connection
 from edge.parts.admin import AdminFace
-from edge.parts.status_page import SECURITY_POLICY, STYLE_HASH
+from edge.parts.status_page import MAX_EDGE_ROWS, SECURITY_POLICY, STYLE_HASH, size
 
 PATHS = ("/livez", "/healthz", "/readyz", "/health", "/metrics", "/status")
 
@@ -214,6 +214,70 @@ async def test_the_status_page_shows_servers_and_why_they_are_down(
         "no route to host", "gone for now (1 min 30 s ago)", "1 min 30 s", "never", "gateway", "main",
     ):  # fmt: skip
         assert shown in text, shown
+
+
+async def test_the_status_page_shows_links_out_and_edges(admin: Admin) -> None:
+    admin.health.add("listener:gateway").ready()
+    uplink = admin.health.add("uplink:hq/git")
+    uplink.ready()
+    uplink.detail |= {
+        "dialect": "long-poll",
+        "failures": 7,
+        "rtt_s": 0.0304,
+        "bytes_received": 2048,
+        "bytes_sent": 5,
+    }
+    admin.health.add("edge:plant-8").ready()
+    admin.health.add("edge:plant-7").degraded("the link to the edge was lost")
+    admin.health.add("edge:plant-6").ready()
+    admin.metrics.edge("plant-6").tools_count = 42
+    text = Page((await admin.ask("/status"))[2]).text
+    for shown in ("Uplinks", "hq/git", "long-poll", "7", "30 ms", "2 KiB", "5 B", "Edges", "42",
+                  "2 connected, 1 away", "the link to the edge was lost"):  # fmt: skip
+        assert shown in text, shown
+    after = text[text.index("Edges") :]
+    assert [word for word in after if word.startswith("plant-")] == ["plant-7", "plant-6", "plant-8"], (
+        "away first"
+    )
+
+
+async def test_the_status_page_has_no_tables_for_links_that_nobody_asked_for(admin: Admin) -> None:
+    text = Page((await admin.ask("/status"))[2]).text
+    assert {"Uplinks", "Edges"}.isdisjoint(text)
+
+
+async def test_of_very_many_edges_the_status_page_shows_those_that_are_away_and_counts_the_rest(
+    admin: Admin,
+) -> None:
+    for number in range(MAX_EDGE_ROWS + 5):
+        admin.health.add(f"edge:e{number}").ready()
+    admin.health.add("edge:zz").degraded("away")
+    text = Page((await admin.ask("/status"))[2]).text
+    assert "zz" in text
+    assert "and 6 more: " in text
+    assert len([word for word in text if re.fullmatch(r"e\d+|zz", word)]) == MAX_EDGE_ROWS
+    assert len(json.loads((await admin.ask("/health"))[2])["edges"]) == MAX_EDGE_ROWS + 6
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(None, ""), (0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (3 * 2**20, "3 MiB"), (5 * 2**29, "2.5 GiB")],
+)
+def test_sizes_are_shown_in_their_unit(count: int | None, shown: str) -> None:
+    assert size(count) == shown
+
+
+async def test_callers_elsewhere_see_how_a_link_does_and_not_where_to(admin: Admin) -> None:
+    admin.health.add("uplink:hq").detail |= {
+        "url": "https://hq.internal",
+        "session": "abc",
+        "dialect": "long-poll",
+    }
+    admin.peer = "192.0.2.7:50000"
+    body = (await admin.ask("/health"))[2]
+    assert json.loads(body)["uplinks"][0]["dialect"] == "long-poll"
+    assert "hq.internal" not in body
+    assert '"session"' not in body
 
 
 async def test_an_empty_status_page_says_so(admin: Admin) -> None:
