@@ -11,7 +11,7 @@ from http import HTTPStatus
 import trio
 
 from edge.errors import LocalProtocolError
-from edge.net.http_wire import Connections, Wire
+from edge.net.http_wire import Connections, TakenStream, Wire
 
 MAX_PIPELINED_BYTES = 65536  # kept of what a client sends while its event stream is open
 FIELD_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
@@ -75,7 +75,7 @@ class Reply:
     """The answer to one request; a second task may write to the stream as well.
 
     Nothing here raises for a client that has left or has stopped reading: `gone` becomes true, and what is
-    written then is dropped. Either `send`, or `start_stream`, `write`..., `finish`.
+    written then is dropped. Either `send`, or `start_stream`, `write`..., `finish`, or `take_over`.
     """
 
     __slots__ = (
@@ -205,6 +205,16 @@ class Reply:
                         wire.gone = True
             finally:
                 self._connections.streams.discard(scope)
+
+    def take_over(self) -> TakenStream:
+        """The connection itself, for another protocol than HTTP: the handler's until `handle` returns.
+
+        It then closes. Its handler also ends it when the listener drains. Raises: LocalProtocolError.
+        """
+        if self.started:
+            raise LocalProtocolError("a request is answered once")
+        self.started = self.finished = self.closes = True
+        return TakenStream(self._wire)
 
     def _start(self, parts: list[bytes], headers: Fields) -> None:
         """Ends the head in `parts`. Raises: LocalProtocolError, with nothing sent."""

@@ -185,7 +185,9 @@ class ServerConnection:
                         return
                     self._phase = Phase.HANDLING
                     reply = self._reply_to(head)
-                    await self._handler.handle(head.request, reply)
+                    handling = self._handler.handle(head.request, reply)
+                    del head  # it may be a long time: what a link's handler lets go of need not be kept here
+                    await handling
                     await self._complete(reply)
                 else:
                     reply = self._reply_to(head)

@@ -156,3 +156,36 @@ class Wire:
         """Close in an orderly way: TLS says goodbye, which may take a moment."""
         with goodbye(1.0):
             await self.stream.aclose()
+
+
+class TakenStream(trio.abc.Stream):
+    """A connection's stream in its handler's hands; what was received too early comes first.
+
+    Writing is limited as for answers: a client that takes nothing for the write time-out is cut off. No checkpoint
+    where the kernel takes it all at once. One task may read while another writes.
+    """
+
+    __slots__ = ("_wire",)
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        wire = self._wire
+        if wire.rest:
+            await trio.lowlevel.checkpoint()
+            most = RECEIVE_BYTES if max_bytes is None else max_bytes
+            data, wire.rest = wire.rest[:most], wire.rest[most:]
+            return data
+        return bytes(await wire.stream.receive_some(RECEIVE_BYTES if max_bytes is None else max_bytes))
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._wire.send(data if isinstance(data, bytes) else bytes(data))
+        if self._wire.gone:
+            raise trio.BrokenResourceError("the client left or stopped reading")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._wire.stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._wire.stream.aclose()

@@ -15,12 +15,7 @@ def server_context(cert: str, key: str, client_ca: str | None = None) -> ssl.SSL
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     harden(context)
-    for what, path in (("certificate", cert), ("key", key)):
-        require_readable(what, path)
-    try:
-        context.load_cert_chain(cert, key, password=no_password)
-    except ssl.SSLError as exc:
-        raise EdgeError(f"TLS certificate {cert} with key {key} cannot be used: {why(exc)}") from exc
+    load_own(context, cert, key)
     if client_ca:
         add_ca(context, client_ca, "client CA")
         context.verify_mode = ssl.CERT_REQUIRED
@@ -35,12 +30,15 @@ def endpoint_context(tls: ServerTlsConfig) -> ssl.SSLContext:
         raise ConfigError([Problem("gateway.tls", str(exc))]) from exc
 
 
-def client_context(ca_file: str | None = None, verify: bool = True) -> ssl.SSLContext:
+def client_context(
+    ca_file: str | None = None, verify: bool = True, cert: str | None = None, key: str | None = None
+) -> ssl.SSLContext:
     """For a connection to a server: the system's trust store, and the CAs of `ca_file` beside it.
 
+    `cert` is shown to servers that ask for one; its key is in `key`, or in the same file.
     Raises: EdgeError that names the file.
     """
-    if verify and not ca_file:
+    if verify and not ca_file and not cert:
         return system_context()
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
     harden(context)
@@ -49,6 +47,8 @@ def client_context(ca_file: str | None = None, verify: bool = True) -> ssl.SSLCo
     if not verify:
         context.check_hostname = False  # must go first: it insists on verification
         context.verify_mode = ssl.CERT_NONE
+    if cert:
+        load_own(context, cert, key)
     return context
 
 
@@ -63,6 +63,18 @@ def system_context() -> ssl.SSLContext:
 def harden(context: ssl.SSLContext) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+
+
+def load_own(context: ssl.SSLContext, cert: str, key: str | None) -> None:
+    """The certificate that says who we are."""
+    require_readable("certificate", cert)
+    if key:
+        require_readable("key", key)
+    try:
+        context.load_cert_chain(cert, key or None, password=no_password)
+    except ssl.SSLError as exc:
+        pair = f"{cert} with key {key}" if key else cert
+        raise EdgeError(f"TLS certificate {pair} cannot be used: {why(exc)}") from exc
 
 
 def add_ca(context: ssl.SSLContext, path: str, what: str) -> None:

@@ -1,22 +1,17 @@
-"""The bytes of one outgoing connection, plain or TLS, and how it is made.
+"""The bytes of one outgoing connection, plain or TLS; `net/dial.py` makes them.
 
 A `Wire` is what the HTTP client needs of a connection and a stream does not tell: whether anything of a
 message was taken before it failed, whether something is there to be read, and how to end it without waiting.
 """
 
-import os
 import select
 import socket
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
 
-from edge.errors import Unavailable, leaves
-
 RECEIVE_BYTES = 64 * 1024
-PROBE_AFTER_S = 60  # a silent peer is asked by TCP whether it is still there: streams may be idle for hours
 
 
 class Wire(Protocol):
@@ -114,56 +109,3 @@ class TlsWire:
 
     def close(self) -> None:
         self._socket.close()
-
-
-async def dial(host: str, port: int, tls: ssl.SSLContext | None, *, server: str, timeout_s: float) -> Wire:
-    """Connect, to whichever address of `host` answers first, and shake hands; `server` is for the errors.
-
-    Raises: Unavailable.
-    """
-    stream: trio.SocketStream | None = None
-    has_connected = False
-    try:
-        with trio.fail_after(timeout_s):
-            stream = await trio.open_tcp_stream(host, port)
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
-            wire: Wire
-            if tls is None:
-                wire = SocketWire(socket.socket(fileno=stream.socket.detach()))
-            else:
-                secure = trio.SSLStream(stream, tls, server_hostname=host, https_compatible=True)
-                await secure.do_handshake()
-                wire = TlsWire(secure)
-        has_connected = True
-    except trio.TooSlowError as exc:
-        what = "connection" if stream is None else "TLS handshake"
-        raise Unavailable(server, f"no {what} with {host}:{port} within {timeout_s:g} s") from exc
-    except (OSError, UnicodeError) as exc:  # the latter of a name that DNS cannot hold
-        raise Unavailable(server, f"cannot connect to {host}:{port}: {reason_of(exc)}") from exc
-    except trio.BrokenResourceError as exc:
-        raise Unavailable(server, f"TLS handshake with {host}:{port} failed: {reason_of(exc)}") from exc
-    finally:
-        if stream is not None and not has_connected:
-            stream.socket.close()
-    return wire
-
-
-def reason_of(exc: BaseException) -> str:
-    """Why a connection could not be made, in the words of the system that refused it."""
-    cause = exc.__cause__
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({exc.verify_message})"
-    if isinstance(exc, ssl.SSLError):
-        return (exc.reason or "it speaks no TLS").lower().replace("_", " ")
-    if isinstance(exc, socket.gaierror):
-        return f"the host name is not known ({exc.strerror})"
-    if isinstance(exc, UnicodeError):
-        return "the host name is not valid"
-    if isinstance(cause, BaseExceptionGroup):
-        return ", ".join(dict.fromkeys(reason_of(leaf) for leaf in leaves(cause)))
-    if isinstance(cause, OSError):
-        return reason_of(cause)
-    if isinstance(exc, OSError) and exc.errno:
-        return os.strerror(exc.errno).lower()
-    return "the peer closed the connection"

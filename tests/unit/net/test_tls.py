@@ -88,3 +88,28 @@ def test_an_encrypted_key_is_refused_and_not_asked_for(files: Path, tmp_path: Pa
 def test_an_unusable_ca_of_a_client_is_named(files: Path) -> None:
     with pytest.raises(EdgeError, match=r"CA .*text\.pem cannot be used: not in PEM form"):
         client_context(str(files / "text.pem"))
+
+
+def test_a_client_may_have_a_certificate_of_its_own(files: Path) -> None:
+    cert, key = str(files / "cert.pem"), str(files / "key.pem")
+    assert client_context(cert=cert, key=key) is not client_context()
+    (files / "both.pem").write_text((files / "cert.pem").read_text() + (files / "key.pem").read_text())
+    client_context(cert=str(files / "both.pem"))
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "words"),
+    [
+        ("missing.pem", "", ["certificate", "missing.pem"]),
+        ("cert.pem", "missing.pem", ["key", "missing.pem"]),
+        ("cert.pem", "other.key.pem", ["cert.pem with key", "does not belong"]),
+        ("cert.pem", "", ["cert.pem cannot be used"]),
+    ],
+)
+def test_a_client_certificate_that_cannot_be_used_is_named(
+    files: Path, cert: str, key: str, words: list[str]
+) -> None:
+    with pytest.raises(EdgeError) as caught:
+        client_context(cert=str(files / cert), key=str(files / key) if key else None)
+    for word in words:
+        assert word in str(caught.value)

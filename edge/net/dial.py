@@ -1,0 +1,138 @@
+"""A fresh way out, every time: the name looked up, its addresses raced, a proxy passed, TLS agreed on."""
+
+import os
+import socket
+import ssl
+from typing import Protocol
+
+import trio
+
+from edge.errors import EdgeError, Unavailable, leaves
+from edge.net.proxy import Proxy, open_tunnel, place_of, proxy_for
+from edge.net.socket_stream import SocketStream
+from edge.net.wire import SocketWire, TlsWire, Wire
+
+__all__ = ["Proxy", "open_stream", "open_wire", "proxy_for", "reason_of"]
+
+PROBE_AFTER_S = 60  # a silent peer is asked by TCP whether it is still there: streams may be idle for hours
+
+
+class Place(Protocol):
+    """Where to: a `net.http_client.Origin`, for one."""
+
+    @property
+    def host(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def port(self) -> int:
+        raise NotImplementedError
+
+
+async def open_stream(
+    origin: Place,
+    *,
+    tls: ssl.SSLContext | None,
+    timeout_s: float,
+    proxy: Proxy | None = None,
+    server: str = "",
+) -> SocketStream | trio.SSLStream[trio.SocketStream]:
+    """Connect, to whichever address answers first, and shake hands; `server` is for the errors (else the host).
+
+    Over TLS, an end without TLS's own farewell counts as an end, as HTTP peers do it.
+    Raises: Unavailable.
+    """
+    stream = await connect(
+        origin.host, origin.port, tls, proxy=proxy, server=server or origin.host, timeout_s=timeout_s
+    )
+    return stream if isinstance(stream, trio.SSLStream) else SocketStream(taken_out(stream))
+
+
+async def open_wire(
+    origin: Place,
+    *,
+    tls: ssl.SSLContext | None,
+    timeout_s: float,
+    proxy: Proxy | None = None,
+    server: str = "",
+) -> Wire:
+    """`open_stream` for the connections of an `HttpPool`."""
+    stream = await connect(
+        origin.host, origin.port, tls, proxy=proxy, server=server or origin.host, timeout_s=timeout_s
+    )
+    return TlsWire(stream) if isinstance(stream, trio.SSLStream) else SocketWire(taken_out(stream))
+
+
+async def connect(
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None,
+    *,
+    proxy: Proxy | None,
+    server: str,
+    timeout_s: float,
+) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+    """Raises: Unavailable."""
+    place = place_of(host, port)
+    next_place = place if proxy is None else f"proxy {proxy.place}"
+    step = f"connection with {next_place}"
+    stream: trio.SocketStream | None = None
+    has_connected = False
+    try:
+        with trio.fail_after(timeout_s):
+            stream = await trio.open_tcp_stream(
+                *((host, port) if proxy is None else (proxy.host, proxy.port))
+            )
+            prepare(stream)
+            if proxy is not None:
+                step = f"tunnel to {place} through {next_place}"
+                await open_tunnel(stream, proxy, host, port)
+            if tls is None:
+                has_connected = True
+                return stream
+            step = f"TLS handshake with {place}"
+            secure = trio.SSLStream(stream, tls, server_hostname=host, https_compatible=True)
+            await secure.do_handshake()
+            has_connected = True
+            return secure
+    except trio.TooSlowError as exc:
+        raise Unavailable(server, f"no {step} within {timeout_s:g} s") from exc
+    except (OSError, UnicodeError) as exc:  # the latter of a name that DNS cannot hold
+        raise Unavailable(server, f"cannot connect to {next_place}: {reason_of(exc)}") from exc
+    except trio.BrokenResourceError as exc:
+        raise Unavailable(server, f"{step} failed: {reason_of(exc)}") from exc
+    except EdgeError as exc:  # of the proxy
+        raise Unavailable(server, str(exc)) from exc
+    finally:
+        if stream is not None and not has_connected:
+            stream.socket.close()
+
+
+def prepare(stream: trio.SocketStream) -> None:
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
+
+
+def taken_out(stream: trio.SocketStream) -> socket.socket:
+    """The plain socket under Trio's stream."""
+    return socket.socket(fileno=stream.socket.detach())
+
+
+def reason_of(exc: BaseException) -> str:
+    """Why a connection could not be made, in the words of the system that refused it."""
+    cause = exc.__cause__
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({exc.verify_message})"
+    if isinstance(exc, ssl.SSLError):
+        return (exc.reason or "it speaks no TLS").lower().replace("_", " ")
+    if isinstance(exc, socket.gaierror):
+        return f"the host name is not known ({exc.strerror})"
+    if isinstance(exc, UnicodeError):
+        return "the host name is not valid"
+    if isinstance(cause, BaseExceptionGroup):
+        return ", ".join(dict.fromkeys(reason_of(leaf) for leaf in leaves(cause)))
+    if isinstance(cause, OSError):
+        return reason_of(cause)
+    if isinstance(exc, OSError) and exc.errno:
+        return os.strerror(exc.errno).lower()
+    return "the peer closed the connection"

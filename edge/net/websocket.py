@@ -1,0 +1,309 @@
+"""A WebSocket as a channel of texts, either end; the libraries' exceptions stop here.
+
+Theory of operation. trio-websocket makes the opening handshake (`net/ws_handshake.py`). Frames are read with wsproto,
+the engine inside it, by the task that calls `receive`: trio-websocket's own reader task, queue and locks cost as much
+per message as all the rest together, and hold memory for every idle link. So control frames are answered while
+somebody receives, and only then. No extensions: permessage-deflate keeps hundreds of KiB for each connection.
+Source: RFC 6455, sections 5 and 7.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+from typing import Any, NoReturn
+
+import trio
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
+
+from edge.net.dial import reason_of
+from edge.net.http_head import HttpRequest
+from edge.net.socket_stream import SocketStream
+from edge.net.ws_handshake import HandshakeRefused, WebSocketClosed, answer, ask
+from edge.scopes import goodbye
+
+__all__ = ["HandshakeRefused", "WebSocket", "WebSocketClosed", "accept_websocket", "open_websocket"]
+
+RECEIVE_BYTES = 65536
+LEAVE_S = 1.0  # for the closing handshake
+MAX_PIECES = 65536  # of one message: tiny fragments cost far more memory than they bring
+MESSAGES_PER_TURN = 64  # taken without waiting, before other tasks get a turn
+NO_CODE = 1005  # RFC 6455 section 7.4.1: the close frame held none
+LOST = 1006  # there was no close frame
+
+
+class WebSocket:
+    """One open WebSocket. One task may `receive`, any number may `send`; a message is never interleaved.
+
+    `headers` are what the other end said in its handshake, names in lower case. `on_alive` is called, within
+    `receive`, for each ping and pong; with the round trip's seconds if it is the answer to our last `ping`.
+    After the first WebSocketClosed every call raises it again.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_frames",
+        "_has_failed",
+        "_has_sent_close",
+        "_is_half_written",
+        "_limit",
+        "_lock",
+        "_n_bytes",
+        "_nonces",
+        "_parts",
+        "_ping",
+        "_pong_due",
+        "_stream",
+        "_taken",
+        "headers",
+        "on_alive",
+    )
+
+    def __init__(
+        self, stream: trio.abc.Stream, frames: Connection, headers: Mapping[str, str], max_message_bytes: int
+    ) -> None:
+        self.headers = headers
+        self.on_alive: Callable[[float | None], None] = ignore
+        self._stream = stream
+        self._frames = frames
+        self._limit = max_message_bytes
+        self._lock = trio.Lock()  # who writes
+        self._closed: WebSocketClosed | None = None
+        self._has_sent_close = False
+        self._has_failed = False  # the peer has
+        self._is_half_written = False
+        self._pong_due: bytes | None = None
+        self._nonces = count(1)
+        self._ping: tuple[bytes, float] | None = None  # the last one and when it was sent, until its pong
+        self._parts: list[Any] = []  # of a message: all str or all bytes, wsproto lets none change its kind
+        self._n_bytes = 0
+        self._taken = 0  # messages since the last checkpoint
+
+    async def receive(self) -> str | bytes:
+        """The next message: a text, or bytes of a binary frame. Raises: WebSocketClosed."""
+        self._taken += 1
+        if self._taken >= MESSAGES_PER_TURN:
+            self._taken = 0
+            await trio.lowlevel.checkpoint()
+        while True:
+            self._check_open()
+            for event in self._frames.events():
+                if not isinstance(event, TextMessage | BytesMessage):
+                    await self._control(event)
+                    continue
+                if self._has_sent_close:
+                    continue  # only the peer's own close frame matters now
+                if (message := await self._add(event)) is not None:
+                    return message
+            await self._read()
+
+    async def send(self, text: str) -> None:
+        """One text message; no checkpoint if the kernel takes it at once.
+
+        Cancelled within a frame, it leaves a WebSocket that cannot be used any more. Raises: WebSocketClosed.
+        """
+        await self._write(TextMessage(data=text))
+
+    async def ping(self) -> None:
+        """Ask for a sign of life; does not wait for it: see `on_alive`. Raises: WebSocketClosed."""
+        payload = b"%d" % next(self._nonces)
+        self._ping = (payload, trio.current_time())
+        await self._write(Ping(payload=payload))
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Say goodbye; more than once does no harm. Does not wait: `receive` gives no more messages, and raises
+        once the peer has said so too."""
+        if self._closed is None and not self._has_sent_close:
+            with suppress(WebSocketClosed):  # it is what was wanted
+                await self._write(CloseConnection(code=code, reason=reason))
+
+    async def leave(self, code: int) -> None:
+        """The end, in an orderly way if that takes no longer than `LEAVE_S`."""
+        with goodbye(LEAVE_S):
+            await self.close(code)
+            with suppress(WebSocketClosed):
+                while True:
+                    await self.receive()
+            # A peer that broke the rules has to read why: closing with bytes unread would reset the connection.
+            if self._has_failed:
+                await self._discard()
+            await self._stream.aclose()
+
+    # -- reading
+
+    async def _read(self) -> None:
+        try:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
+        except trio.BrokenResourceError as exc:
+            raise self._end(LOST, f"the connection was lost: {reason_of(exc)}") from exc
+        except trio.ClosedResourceError as exc:
+            raise self._end(LOST, "the connection was closed") from exc
+        self._taken = 0
+        if not data:
+            raise self._end(LOST, "the connection ended without a goodbye")
+        self._frames.receive_data(bytes(data))
+
+    async def _add(self, event: TextMessage | BytesMessage) -> str | bytes | None:
+        """The message, if `event` completes it. Raises: WebSocketClosed."""
+        piece: Any = event.data if isinstance(event.data, str) else bytes(event.data)
+        self._n_bytes += size_of(piece)
+        if self._n_bytes > self._limit:
+            await self._fail(1009, f"message over {self._limit} bytes")
+        if len(self._parts) >= MAX_PIECES:
+            await self._fail(1009, "message in too many pieces")
+        if not event.message_finished:
+            self._parts.append(piece)
+            return None
+        message: str | bytes = piece[:0].join([*self._parts, piece]) if self._parts else piece
+        self._parts.clear()
+        self._n_bytes = 0
+        return message
+
+    async def _control(self, event: Event) -> None:
+        """Raises: WebSocketClosed for a close frame, and for what wsproto says is none of RFC 6455."""
+        if isinstance(event, Ping):
+            self.on_alive(None)
+            self._pong_due = bytes(event.payload)
+            # Whoever writes just now sends it as well: waiting for them, we would not read.
+            if not self._lock.locked() and not self._has_sent_close:
+                await self._write(None)
+        elif isinstance(event, Pong):
+            rtt_s = None
+            if self._ping is not None and self._ping[0] == event.payload:
+                rtt_s = trio.current_time() - self._ping[1]
+                self._ping = None
+            self.on_alive(rtt_s)
+        elif isinstance(event, CloseConnection):
+            code, reason = int(event.code), event.reason or ""
+            if self._frames.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
+                await self._fail(code, reason)  # not the peer's words, but wsproto's, of a frame that is none
+            must_answer = self._frames.state is ConnectionState.REMOTE_CLOSING
+            closed = self._end(code, reason)  # nobody else writes from now on
+            if must_answer:
+                with trio.move_on_after(LEAVE_S), suppress(WebSocketClosed):
+                    await self._write(event.response())
+            raise closed
+
+    async def _fail(self, code: int, reason: str) -> NoReturn:
+        """The peer broke the rules: say so, and end. Raises: WebSocketClosed."""
+        self._has_failed = True
+        with trio.move_on_after(LEAVE_S):
+            await self.close(code, reason)
+        raise self._end(code, f"the peer broke a rule: {reason}")
+
+    async def _discard(self) -> None:
+        try:
+            while await self._stream.receive_some(RECEIVE_BYTES):
+                pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    # -- writing
+
+    async def _write(self, event: Event | None) -> None:
+        """`event`, and the pong that is due. Raises: WebSocketClosed."""
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+        try:
+            is_goodbye = isinstance(event, CloseConnection)
+            if not is_goodbye:
+                self._check_open()
+            if self._has_sent_close:
+                raise WebSocketClosed(1000, "we have said goodbye")
+            if event is not None:
+                self._has_sent_close = is_goodbye
+                await self._send_all(self._frames.send(event))
+            while self._pong_due is not None and not self._has_sent_close:
+                payload, self._pong_due = self._pong_due, None
+                await self._send_all(self._frames.send(Pong(payload=payload)))
+        finally:
+            self._lock.release()
+
+    async def _send_all(self, data: bytes) -> None:
+        if self._is_half_written:
+            raise self._end(LOST, "a message was cut off half-way")
+        self._is_half_written = True
+        try:
+            sent = self._stream.try_send(data) if isinstance(self._stream, SocketStream) else 0
+            if sent < len(data):
+                await self._stream.send_all(memoryview(data)[sent:])
+        except trio.BrokenResourceError as exc:
+            raise self._end(LOST, f"the connection was lost: {reason_of(exc)}") from exc
+        except trio.ClosedResourceError as exc:
+            raise self._end(LOST, "the connection was closed") from exc
+        self._is_half_written = False
+
+    # -- the end
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise WebSocketClosed(self._closed.code, self._closed.reason)
+
+    def _end(self, code: int, reason: str) -> WebSocketClosed:
+        """The first end is the one that is told."""
+        if self._closed is None:
+            self._closed = WebSocketClosed(code, reason)
+        return WebSocketClosed(self._closed.code, self._closed.reason)
+
+
+@asynccontextmanager
+async def open_websocket(
+    stream: trio.abc.Stream,
+    *,
+    host: str,
+    target: str,
+    headers: Mapping[str, str],
+    max_message_bytes: int,
+    timeout_s: float,
+) -> AsyncIterator[WebSocket]:
+    """A client's WebSocket on a fresh connection, which is closed in every case. `host` is the Host field.
+
+    Raises: HandshakeRefused; WebSocketClosed if no answer came within `timeout_s`, or none that can be used.
+    """
+    try:
+        try:
+            with trio.fail_after(timeout_s):
+                shaken = await ask(stream, host=host, target=target, headers=headers)
+        except trio.TooSlowError as exc:
+            raise WebSocketClosed(
+                LOST, f"no answer to the WebSocket handshake within {timeout_s:g} s"
+            ) from exc
+        frames = Connection(ConnectionType.CLIENT, trailing_data=shaken.rest)
+        async with living(WebSocket(stream, frames, shaken.headers, max_message_bytes)) as websocket:
+            yield websocket
+    finally:
+        await trio.aclose_forcefully(stream)  # never waits; does nothing if it was closed in an orderly way
+
+
+@asynccontextmanager
+async def accept_websocket(
+    stream: trio.abc.Stream, head: HttpRequest, *, headers: Mapping[str, str], max_message_bytes: int
+) -> AsyncIterator[WebSocket]:
+    """A server's WebSocket on a connection (`Reply.take_over`) whose request `head` asks for one.
+
+    `headers` go into our answer. Raises: HandshakeRefused, when 400 or 426 was answered: `head` is no handshake.
+    """
+    await answer(stream, head, headers=headers)
+    websocket = WebSocket(stream, Connection(ConnectionType.SERVER), head.headers, max_message_bytes)
+    async with living(websocket):
+        yield websocket
+
+
+@asynccontextmanager
+async def living(websocket: WebSocket) -> AsyncIterator[WebSocket]:
+    code = 1001  # going away: how a link ends that is cancelled
+    try:
+        yield websocket
+        code = 1000
+    finally:
+        await websocket.leave(code)
+
+
+def size_of(piece: str | bytes) -> int:
+    return len(piece) if isinstance(piece, bytes) or piece.isascii() else len(piece.encode())
+
+
+def ignore(rtt_s: float | None) -> None:
+    """Nobody wants to know."""
