@@ -11,7 +11,7 @@ from typing import TypeVar
 import trio
 
 from edge import __version__
-from edge.config.model import ServerConfig, StdioServerConfig
+from edge.config.model import StdioServerConfig, UpstreamConfig
 from edge.errors import EdgeError, Gone, RemoteProtocolError, RpcError, SessionLost, TimedOut, Unavailable
 from edge.health import Status
 from edge.metrics import ServerMetrics
@@ -50,7 +50,7 @@ class Conversation:
 
     def __init__(
         self,
-        config: ServerConfig,
+        config: UpstreamConfig,
         channel: Channel,
         desired: Desired,
         status: Status,

@@ -5,16 +5,16 @@ file turns that into sessions, calls and answers. A request is one task, the con
 `Gateway.dispatch` and writes. See parts/exchange.py for the form of the answer.
 """
 
-import logging
 import re
 from functools import lru_cache
 
 import trio
 
-from edge.errors import BadMessage, EdgeError, RpcError, TimedOut
+from edge.errors import BadMessage, RpcError
 from edge.gate.origin import Origins
 from edge.metrics import Metrics
 from edge.net.http_server import HttpRequest, Refusal, Reply
+from edge.parts.answering import answer, cancelled_id, error_text, open_session, taken_id_text
 from edge.parts.cors import CrossOrigin
 from edge.parts.event_stream import Occupied, stream_events
 from edge.parts.exchange import AT_ONCE_CHARS, Exchange
@@ -24,9 +24,7 @@ from edge.parts.views import View
 from edge.proto.classify import Batch, Ignored, Initialize, InSession, Refused, Sessionless, classify
 from edge.proto.jsonrpc import (
     INTERNAL_ERROR,
-    INVALID_PARAMS,
     INVALID_REQUEST,
-    Id,
     Message,
     Notification,
     Request,
@@ -37,10 +35,8 @@ from edge.proto.jsonrpc import (
     encode_notification,
     encode_result,
 )
-from edge.proto.jsontext import decode_text, members
-from edge.proto.mcp import H_LAST_EVENT, H_SESSION, H_VERSION, fault_of, label_of, negotiate
-
-log = logging.getLogger("edge.http")
+from edge.proto.jsontext import decode_text
+from edge.proto.mcp import H_LAST_EVENT, H_SESSION, H_VERSION, label_of
 
 ONE_SERVER = re.compile(r"/servers/([A-Za-z0-9_.-]+)/mcp")
 
@@ -240,9 +236,7 @@ class HttpFace:
     ) -> str | None:
         """The response's text; None if the call was cancelled by its client, who then expects none."""
         if flight is None:
-            return encode_error(request.id, INVALID_REQUEST, "a request with this id is in flight already")
-        started = trio.current_time()
-        result = "error"
+            return taken_id_text(request.id)
 
         async def notify(note: Notification) -> None:
             await exchange.notify(encode_notification(note.method, note.params.text if note.params else None))
@@ -254,27 +248,14 @@ class HttpFace:
             if exchange.done and session is not None:
                 session.calls.pop(request.id, None)  # its client may use the id again before this task runs
 
-        with flight.scope:
-            try:
-                call = Call(request, view, session=session, flight=flight, notify=notify, early=early)
-                answer = encode_result(request.id, await self._gateway.dispatch(call))
-                result = "success"
-            except EdgeError as exc:
-                answer = _error(request.id, exc)
-            finally:
-                if session is not None:
-                    if session.calls.get(request.id) is flight:
-                        del session.calls[request.id]
-                else:
-                    self._sessions.sessionless.discard(flight)
-                self._metrics.request(label_of(request.method), result, trio.current_time() - started)
-        if flight.scope.cancelled_caught:
-            if flight.cancelled:
-                return None
-            if flight.cut_off is not None:
-                return _error(request.id, flight.cut_off)
-            return _error(request.id, TimedOut(flight.server or "gateway", flight.limit_s))
-        return answer
+        try:
+            call = Call(request, view, session=session, flight=flight, notify=notify, early=early)
+            return await answer(call, self._gateway, self._metrics)
+        finally:
+            if session is None:
+                self._sessions.sessionless.discard(flight)
+            elif session.calls.get(request.id) is flight:
+                del session.calls[request.id]
 
     def _told(self, message: Notification | Response, session: LiveSession) -> None:
         """A notification of the client, or its answer to a request: there are none of ours, so nothing waits for it."""
@@ -282,31 +263,24 @@ class HttpFace:
             return
         self._metrics.request(label_of(message.method), "success", 0.0)
         if message.method == "notifications/cancelled" and message.params is not None:
-            request_id = _cancelled_id(message.params.text)
+            request_id = cancelled_id(message.params.text)
             if request_id in session.calls:
                 session.calls[request_id].cancel()
 
     async def _initialize(self, request: Request, http: HttpRequest, reply: Reply, view: View) -> None:
         started = trio.current_time()
-        requested = request.params.value.get("protocolVersion") if request.params else None
-        if not isinstance(requested, str):
-            self._metrics.request("initialize", "error", 0.0)
-            error = encode_error(request.id, INVALID_PARAMS, "params.protocolVersion must be a string")
-            await self._exchange(http, reply, None).finish(error)
-            return
-        view = await self._gateway.settled(view)
         try:
-            if self._sessions.draining:
-                raise TooManySessions("the gateway is shutting down")
-            session = self._sessions.create(version=negotiate(requested), view=view.key)
+            session, result = await open_session(request, view, self._gateway, self._sessions)
+        except RpcError as exc:
+            self._metrics.request("initialize", "error", trio.current_time() - started)
+            await self._exchange(http, reply, None).finish(error_text(request.id, exc))
+            return
         except TooManySessions as exc:
             self._metrics.request("initialize", "error", trio.current_time() - started)
             self._metrics.refused(503)
             error = encode_error(request.id, INTERNAL_ERROR, str(exc))
             await self._send(http, reply, 503, error, ("Retry-After", "5"))
             return
-        self._gateway.welcome(session)
-        result = view.introduction(session.state.version)
         exchange = self._exchange(http, reply, None, ("Mcp-Session-Id", session.state.id))
         await exchange.finish(encode_result(request.id, result))
         self._metrics.request("initialize", "success", trio.current_time() - started)
@@ -379,22 +353,6 @@ class HttpFace:
         if one is None:
             raise LookupError(path)
         return one[1]
-
-
-def _cancelled_id(params: str) -> Id | None:
-    """The letters of `requestId`: "1" and 1 are two requests. None if there are none to be had."""
-    try:
-        span = members(params).get("requestId")
-    except BadMessage:  # a member twice; a notification gets no error
-        return None
-    return params[span.start : span.end] if span is not None else None
-
-
-def _error(request_id: Id, exc: EdgeError) -> str:
-    fault = fault_of(exc)
-    if not isinstance(exc, RpcError):
-        log.debug("call failed", extra={"reason": str(exc)})
-    return encode_error(request_id, fault.code, fault.message, fault.data)
 
 
 @lru_cache(maxsize=64)

@@ -17,8 +17,9 @@ from edge.config.model import HttpServerConfig
 from edge.errors import EdgeError
 from edge.metrics import ServerMetrics
 from edge.net.http_client import HttpPool, split_url
+from edge.net.dial import open_wire
 from edge.net.tls import client_context
-from edge.net.wire import Wire, dial
+from edge.net.wire import Wire
 from edge.parts.channel import Channel, Connect, Ended, Inbound, Notify
 from edge.parts.server_http import HttpRefused, ServerHttp
 from edge.parts.sse_channel import SseChannel
@@ -93,9 +94,10 @@ class HttpServer:
                 raise Ended(self._config.name, "could not be reached", str(exc)) from exc
 
     async def _dial(self) -> Wire:
-        origin, config = self._origin, self._config
-        timeout_s = config.connect_timeout_s
-        return await dial(origin.host, origin.port, self._tls, server=config.name, timeout_s=timeout_s)
+        config = self._config
+        return await open_wire(
+            self._origin, tls=self._tls, server=config.name, timeout_s=config.connect_timeout_s
+        )
 
 
 class AutoChannel:

@@ -12,7 +12,7 @@ from typing import Protocol
 import trio
 
 from edge.backoff import Backoff
-from edge.config.model import ServerConfig, StdioServerConfig
+from edge.config.model import StdioServerConfig, UpstreamConfig
 from edge.errors import EdgeError, RpcError, TimedOut, Unavailable, UpstreamError, leaves
 from edge.health import Status
 from edge.metrics import ServerMetrics
@@ -48,7 +48,7 @@ class Upstream:
 
     def __init__(
         self,
-        config: ServerConfig,
+        config: UpstreamConfig,
         connect: Connect,
         *,
         events: UpstreamEvents,

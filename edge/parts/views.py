@@ -21,6 +21,7 @@ from edge.proto.catalog import LIST_CAPABILITIES, Merged, ServerCatalog, Target,
 from edge.proto.jsontext import dumps
 
 GRACE_S = 10.0
+NOBODY: frozenset[str] = frozenset()
 EMPTY = ServerCatalog(server="")  # of a server that was never seen
 
 
@@ -95,13 +96,14 @@ class View:
 
 
 class Views:
-    """All views, rebuilt whenever a server's catalogue changes. `groups` are the servers of each group, by name.
+    """All views, rebuilt whenever a server's catalogue changes. `groups` are the servers of each group, by name; None:
+    all there are, edges of a hub included.
 
     A view whose servers' catalogues are the same objects as before is kept as it is: on a hub there are thousands.
     """
 
     def __init__(
-        self, config: GatewayConfig, groups: Mapping[str, frozenset[str]] = MappingProxyType({})
+        self, config: GatewayConfig, groups: Mapping[str, frozenset[str] | None] = MappingProxyType({})
     ) -> None:
         self._config = config
         self._groups = {group_key(name): servers for name, servers in groups.items()}
@@ -118,7 +120,10 @@ class Views:
 
     def covers(self, key: str | None, server: str) -> bool:
         """Whether the view of that key shows what this server has."""
-        return key is None or key == server or server in self._groups.get(key, ())
+        if key is None or key == server:
+            return True
+        group = self._groups.get(key, NOBODY)
+        return group is None or server in group
 
     def servers_of(self, key: str | None, servers: Iterable[str]) -> list[str]:
         """Those of `servers` that the view of that key covers."""

@@ -33,13 +33,13 @@ class Answer(NamedTuple):
 
 
 class Appliance:
-    """A running mcp-edge. `endpoint` and `admin` are its URLs; `log` grows while it runs."""
+    """A running mcp-edge. `endpoint`, `admin` and `hub` (for edges) are its URLs; `log` grows while it runs."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.output: list[str] = []
         self.log: list[str] = []
-        self.endpoint = self.admin = ""
+        self.endpoint = self.admin = self.hub = ""
         self._ready = threading.Event()
         self._readers = [
             threading.Thread(target=self._read_output, daemon=True),
@@ -110,6 +110,8 @@ class Appliance:
             self.output.append(line.rstrip("\n"))
             if found := re.match(r" +endpoint +(\S+)", line):
                 self.endpoint = found[1]
+            if found := re.match(r" +edges +(\S+)", line):
+                self.hub = found[1]
             if found := re.match(r" +status +(\S+)/status", line):
                 self.admin = found[1]
                 self._ready.set()
@@ -122,8 +124,15 @@ class Appliance:
 
 
 @contextlib.contextmanager
-def running(config: str | None, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Appliance]:
+def running(
+    config: str | None,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+) -> Iterator[Appliance]:
     """mcp-edge from the .pyz with this config text (None: the built-in default), ready; ended at the end.
+
+    `prefix` are words before the command, for another program to start it (and to become it by exec).
 
     A config that names no addresses gets free ports on loopback.
     """
@@ -132,13 +141,13 @@ def running(config: str | None, *arguments: str, env: Mapping[str, str] | None =
         if config is not None:
             path = Path(folder, "config.toml")
             if "[gateway]" not in config:
-                config = f'[gateway]\nlisten = "127.0.0.1:0"\n{config}'
+                config = f'{config}\n[gateway]\nlisten = "127.0.0.1:0"\n'
             if "[admin]" not in config:
                 config = f'{config}\n[admin]\nlisten = "127.0.0.1:0"\n'
             path.write_text(config)
             options = ["-c", str(path)]
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(PYZ), "run", *options, *arguments],
+            [*prefix, sys.executable, "-I", "-S", str(PYZ), "run", *options, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -229,7 +229,7 @@ async def test_when_making_views_is_dear_changes_wait_for_whoever_asks(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = itertools.count()
-    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks) * 0.1)  # each making costs 0.1 s
+    monkeypatch.setattr(time, "thread_time", lambda: next(ticks) * 0.1)  # each making costs 0.1 s
     servers = {"a": ToolServer(), "b": ToolServer()}
     async with gateway(servers) as rig:
         await trio.sleep(3)

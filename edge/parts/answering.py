@@ -1,0 +1,82 @@
+"""What faces share: how a session begins, and the life of one call from its request to the text of its response.
+
+A face knows how requests come in and answers go out (HTTP exchanges, frames of a link); it keeps the table of
+what is in flight for its clients, from which a call is cancelled by its id.
+"""
+
+import logging
+
+import trio
+
+from edge.errors import BadMessage, EdgeError, RpcError, TimedOut
+from edge.metrics import Metrics
+from edge.parts.gateway import Call, Gateway
+from edge.parts.sessions import LiveSession, Sessions, TooManySessions
+from edge.parts.views import View
+from edge.proto.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, Id, Request, encode_error, encode_result
+from edge.proto.jsontext import members
+from edge.proto.mcp import fault_of, label_of, negotiate
+
+log = logging.getLogger("edge.call")
+
+
+async def answer(call: Call, gateway: Gateway, metrics: Metrics) -> str | None:
+    """The response's text; None if the call was cancelled by its client, who then expects none.
+
+    Entering the call's own scope is done here; its place in the face's table is the face's to give back.
+    """
+    request, flight = call.request, call.flight
+    started = trio.current_time()
+    result = "error"
+    with flight.scope:
+        try:
+            text = encode_result(request.id, await gateway.dispatch(call))
+            result = "success"
+        except EdgeError as exc:
+            text = error_text(request.id, exc)
+        finally:
+            metrics.request(label_of(request.method), result, trio.current_time() - started)
+    if flight.scope.cancelled_caught:
+        if flight.cancelled:
+            return None
+        if flight.cut_off is not None:
+            return error_text(request.id, flight.cut_off)
+        return error_text(request.id, TimedOut(flight.server or "gateway", flight.limit_s))
+    return text
+
+
+async def open_session(
+    request: Request, view: View, gateway: Gateway, sessions: Sessions
+) -> tuple[LiveSession, str]:
+    """A session for `initialize`, and the result's text. Raises RpcError or TooManySessions."""
+    requested = request.params.value.get("protocolVersion") if request.params else None
+    if not isinstance(requested, str):
+        raise RpcError(INVALID_PARAMS, "params.protocolVersion must be a string")
+    view = await gateway.settled(view)
+    if sessions.draining:
+        raise TooManySessions("the gateway is shutting down")
+    session = sessions.create(version=negotiate(requested), view=view.key)
+    gateway.welcome(session)
+    return session, view.introduction(session.state.version)
+
+
+def cancelled_id(params: str) -> Id | None:
+    """The letters of `requestId`: "1" and 1 are two requests. None if there are none to be had."""
+    try:
+        span = members(params).get("requestId")
+    except BadMessage:  # a member twice; a notification gets no error
+        return None
+    return params[span.start : span.end] if span is not None else None
+
+
+def taken_id_text(request_id: Id) -> str:
+    """The answer to a request under an id that is in flight."""
+    return encode_error(request_id, INVALID_REQUEST, "a request with this id is in flight already")
+
+
+def error_text(request_id: Id, exc: EdgeError) -> str:
+    """The response that a client gets for `exc`."""
+    fault = fault_of(exc)
+    if not isinstance(exc, RpcError):
+        log.debug("call failed", extra={"reason": str(exc)})
+    return encode_error(request_id, fault.code, fault.message, fault.data)

@@ -1,0 +1,150 @@
+"""The connector: one uplink of the config, that is one link for each name it publishes, each kept up by itself.
+
+Each link reports as `uplink:NAME` (all servers under one name) or `uplink:NAME/SERVER`. When the uplink is stopped,
+its links let calls in flight end and leave in an orderly way; its slot bounds that.
+"""
+
+import random
+import secrets
+from collections.abc import Callable, Mapping
+
+import trio
+
+from edge import __version__
+from edge.backoff import Backoff
+from edge.config.uplinks import UplinkConfig
+from edge.health import Status
+from edge.metrics import Metrics
+from edge.parts import wake
+from edge.parts.gateway import Gateway
+from edge.parts.kept_link import KeptLink
+from edge.parts.link import Link
+from edge.parts.link_face import LinkFace
+from edge.parts.link_store import LinkStore
+from edge.parts.sessions import Sessions
+from edge.parts.uplink_way import Way
+from edge.parts.views import group_key
+
+
+class Uplink:
+    """A part. `links` are the names it publishes, each with the server behind it (`UplinkConfig.links`).
+
+    `add_status` makes the status of a key; `env`, `read_secret` and `learn` are for tokens that are read again
+    (parts/uplink_way.py).
+    """
+
+    def __init__(
+        self,
+        config: UplinkConfig,
+        links: Mapping[str, str | None],
+        *,
+        gateway: Gateway,
+        sessions: Sessions,
+        metrics: Metrics,
+        add_status: Callable[[str], Status],
+        store: LinkStore,
+        env: Mapping[str, str],
+        read_secret: Callable[[str], str],
+        learn: Callable[[str], None],
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = config.name
+        self._config = config
+        self._gateway = gateway
+        self._sessions = sessions
+        self._metrics = metrics
+        self._add_status = add_status
+        self._store = store
+        self._env = env
+        self._read_secret = read_secret
+        self._learn = learn
+        self._rng = rng
+        self.links = [self._kept(name, server) for name, server in links.items()]
+
+    async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            for link in self.links:
+                nursery.start_soon(link.run)
+            nursery.start_soon(self._watch)
+            with trio.CancelScope() as intake:
+                task_status.started(intake)
+                await trio.sleep_forever()
+            async with trio.open_nursery() as stopping:
+                for link in self.links:
+                    stopping.start_soon(link.stop)
+            nursery.cancel_scope.cancel()
+
+    @property
+    def statuses(self) -> list[Status]:
+        """Where each link stands."""
+        return [link.status for link in self.links]
+
+    async def wait_settled(self) -> None:
+        """Until each link has been ready, or has failed, for the first time."""
+        for link in self.links:
+            await link.wait_settled()
+
+    async def _watch(self) -> None:
+        await wake.watch(self._woken, each=self._refresh)
+
+    def _woken(self) -> None:
+        for link in self.links:
+            link.wake()
+
+    def _refresh(self) -> None:
+        for link in self.links:
+            link.refresh()
+
+    def _kept(self, name: str, server: str | None) -> KeptLink:
+        config = self._config
+        retry = config.reconnect
+        extra: dict[str, object] = {"uplink": config.name, "link": name}
+        view_key = server if server is not None else group_key(config.name)
+        about = "all servers" if server is None else f"server {server}"
+        way = Way(
+            config,
+            name,
+            f"{about} behind {name}, by mcp-edge {__version__}",
+            env=self._env,
+            read_secret=self._read_secret,
+            learn=self._learn,
+            store=self._store,
+            new_id=new_id,
+            rng=self._rng,
+        )
+
+        def make_face(link: Link) -> LinkFace:
+            return LinkFace(
+                link,
+                self._gateway,
+                self._sessions,
+                view_key,
+                metrics=self._metrics,
+                max_calls=config.max_calls,
+                extra=extra,
+            )
+
+        return KeptLink(
+            name,
+            way,
+            make_face,
+            status=self._add_status(
+                f"uplink:{config.name}" if server is None else f"uplink:{config.name}/{server}"
+            ),
+            metrics=self._metrics.link(config.name, server or "", config.dialect),
+            backoff=Backoff(retry.first_s, retry.limit_s, rng=self._rng, forgive_after_s=config.good_after_s),
+            slow_s=retry.limit_s,
+            good_after_s=config.good_after_s,
+            max_attempts=retry.max_attempts,
+            resume=config.resume,
+            remember=way.remember if config.dialect == "long-poll" else None,
+            rng=self._rng,
+            extra=extra,
+            detail={"dialect": config.dialect, "url": config.shown_url, "published_as": name},
+            shows_session=config.dialect == "contextforge",
+        )
+
+
+def new_id() -> str:
+    """128 random bits."""
+    return secrets.token_hex(16)

@@ -1,0 +1,437 @@
+"""The carriers of a hub's edges, from their opening to their end: who may open one, and what it carries.
+
+A session is one carrier: one WebSocket, one event stream with its POSTs, one polling session. Whatever its dialect, it
+is opened, judged and closed here; `hub_carriers.py` moves its bytes. A session belongs to the token that it was opened
+with: nobody else's requests get to it, whatever id they name.
+"""
+
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+
+from edge.config.hub import HubConfig
+from edge.gate.edge_auth import Denied, Edge, TokenAuth
+from edge.metrics import HubMetrics
+from edge.parts.edges import RESTART, Edges, HubLink
+from edge.parts.link import Link
+from edge.parts.pump import Carrier, Pump
+from edge.parts.refusals import Refusals
+from edge.proto.dialect import (
+    Closed,
+    Dialect,
+    Event,
+    Garbled,
+    Lost,
+    Ready,
+    Received,
+    Registering,
+    Requested,
+    Stop,
+)
+from edge.proto.jsonrpc import Request, decode
+from edge.proto.jsontext import one_line, replace_members
+from edge.proto.numbered import LinkAnswer, LinkOffer, Numbered
+
+MAX_UNACKED = 4096
+MAX_RETIRED = 4096  # ids of sessions that were replaced
+RETIRED_S = 600.0
+ABNORMAL, POLICY, TRY_LATER = 1006, 1008, 1013  # RFC 6455 section 7.4.1, and its registry
+
+log = logging.getLogger("edge.hub")
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who opens a carrier. `digest` is their token's, by which their requests are known again."""
+
+    edge: Edge
+    digest: bytes
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is known before a carrier is there. `name` is None if the edge will tell it as it registers.
+
+    `answer` is what the edge is told in OWN_HEADER: set if both ends are ours. `resumes`: a link that goes on.
+    """
+
+    visitor: Visitor
+    dialect: str
+    session: str
+    name: str | None
+    description: str | None
+    answer: str | None
+    link_id: str | None
+    peer_received: int
+    resumes: HubLink | None
+
+
+class EdgeSession:
+    """One carrier. `link` is set once it is ready; `ending` once it is clear why it ends, as the metrics have it."""
+
+    __slots__ = (
+        "bytes_before",
+        "carrier",
+        "connected_at",
+        "ending",
+        "is_final",
+        "last_activity",
+        "link",
+        "messages_before",
+        "name",
+        "opening",
+        "pump",
+        "refused",
+    )  # fmt: skip
+
+    def __init__(self, opening: Opening, carrier: Carrier, wall: float) -> None:
+        self.opening = opening
+        self.carrier = carrier
+        self.pump: Pump  # made right after: it is driven by what leads here
+        self.link: HubLink | None = None
+        self.name = opening.name
+        self.connected_at = self.last_activity = wall
+        self.messages_before = self.bytes_before = 0  # of the link, over its earlier carriers
+        self.ending: str | None = None
+        self.is_final = False  # the edge left for good, or broke the rules: nothing is to be resumed
+        self.refused: str | None = None
+
+    @property
+    def id(self) -> str:
+        return self.opening.session
+
+
+class EdgeSessions:
+    """All that are open. `is_closing`: no more are opened, as the hub ends."""
+
+    def __init__(
+        self,
+        config: HubConfig,
+        auth: TokenAuth,
+        edges: Edges,
+        metrics: HubMetrics,
+        refusals: Refusals,
+        *,
+        taken: frozenset[str] = frozenset(),
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.is_closing = False
+        self._config = config
+        self._auth = auth
+        self._edges = edges
+        self._metrics = metrics
+        self._refusals = refusals
+        self._taken = taken
+        self._wall = wall
+        self._open: dict[str, EdgeSession] = {}
+        self._open_of: dict[str, int] = {}
+        self._retired: OrderedDict[str, float] = OrderedDict()
+        self._requests = 0
+        self._emptied = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    # -- opening
+
+    def prepare(
+        self,
+        visitor: Visitor,
+        dialect: str,
+        offer: LinkOffer | None,
+        *,
+        session: str,
+        name: str | None = None,
+        description: str | None = None,
+    ) -> Opening | Denied:
+        """Judge what can be judged before there is a carrier. A link that is to be resumed loses its old carrier now,
+        so that what the edge is told of it stays true."""
+        denied = self._judge_room(visitor)
+        if denied is None and name is not None:
+            denied = self.judge_name(visitor.edge, name)
+        if denied is not None:
+            return denied
+        answer = link_id = None
+        resumes = self._resumable(visitor, dialect, offer, name)
+        if resumes is not None and resumes.link.numbered is not None:
+            self._take_carrier_from(resumes)
+            link_id = resumes.id
+            answer = LinkAnswer(resumes.id or "", resumes.link.numbered.received).encode()
+        elif offer is not None:
+            link_id = secrets.token_urlsafe(24)
+            answer = LinkAnswer(link_id, 0).encode()
+        received = offer.received if offer is not None and resumes is not None else 0
+        return Opening(visitor, dialect, session, name, description, answer, link_id, received, resumes)
+
+    def open(self, opening: Opening, carrier: Carrier, dialect: Dialect) -> EdgeSession:
+        """A carrier for what was prepared. Whoever opens it runs its pump, and then calls `close`."""
+        session = EdgeSession(opening, carrier, self._wall())
+        owner = opening.visitor.edge.name
+        extra = {"edge": opening.name or owner, "dialect": opening.dialect, "peer": opening.visitor.peer}
+        session.pump = Pump(
+            dialect,
+            carrier,
+            on_ready=lambda ready: self._ready(session, ready),
+            on_registering=lambda asked: self._registering(session, asked),
+            log_extra=extra,
+        )
+        self._open[session.id] = session
+        self._open_of[owner] = self._open_of.get(owner, 0) + 1
+        return session
+
+    def close(self, session: EdgeSession, lost: Lost | None) -> None:
+        """Its carrier is over."""
+        if self._open.pop(session.id, None) is None:
+            return
+        owner = session.opening.visitor.edge.name
+        self._open_of[owner] -= 1
+        if not self._open_of[owner]:
+            del self._open_of[owner]
+        reason = "stopped" if lost is None else lost.reason
+        link = session.link
+        if link is None:
+            self._not_ready(session, reason)
+        elif link.pump is session.pump:
+            ending = session.ending or "dead"
+            if link.link.ended is None and (session.is_final or self.is_closing):
+                self._edges.end(link, reason, ending)
+            elif link.link.ended is None and ending != "replaced":
+                extra = {"edge": link.name, "reason": reason}
+                log.info("link to an edge interrupted, waiting for its return", extra=extra)
+            elif link.link.ended is not None and link.lost_as == "closed":
+                link.lost_as = ending
+            self._edges.settle(link)
+            if link.lost_as == "replaced":
+                self._retire(session.id)
+        if not self._open:
+            self._emptied.set()
+
+    def _judge_room(self, visitor: Visitor) -> Denied | None:
+        """Connections that are not links yet, or no longer, are allowed for: twice as many, and some more."""
+        if self.is_closing:
+            return Denied("limit", "the hub is restarting")
+        if len(self._open) >= 2 * self._config.max_links + 64:
+            return Denied("limit", "too many connections")
+        if self._open_of.get(visitor.edge.name, 0) >= 2 * self._config.max_links_per_edge + 8:
+            return Denied("limit", "too many connections of this edge")
+        return None
+
+    def judge_name(self, edge: Edge, name: str) -> Denied | None:
+        """Whether a link of this edge may have this name, as things are."""
+        denied = self._auth.may_be_called(edge, name)
+        if denied is not None:
+            return denied
+        if name in self._taken:
+            return Denied("wrong_name", "this name is a server's of the hub")
+        if self._edges.owner_of(name) not in (None, edge.name):
+            return Denied("wrong_name", "this name is another edge's")
+        if self._edges.link(name) is not None:
+            return None  # it will take that one's place
+        if len(self._edges) >= self._config.max_links:
+            return Denied("limit", "too many links")
+        if self._edges.count_of(edge.name) >= self._config.max_links_per_edge:
+            return Denied("limit", "too many links of this edge")
+        return None
+
+    def _resumable(
+        self, visitor: Visitor, dialect: str, offer: LinkOffer | None, name: str | None
+    ) -> HubLink | None:
+        link = None if offer is None or offer.link is None else self._edges.by_id(offer.link)
+        if offer is None or link is None or link.link.ended is not None or link.link.numbered is None:
+            return None
+        is_theirs = link.owner == visitor.edge.name and link.dialect == dialect and name in (None, link.name)
+        return link if is_theirs and link.link.numbered.can_resume(offer.received) else None
+
+    def _take_carrier_from(self, link: HubLink) -> None:
+        session = self._open.get(link.session)
+        if session is not None and session.ending is None:
+            session.ending = "replaced"
+            session.pump.leave("replaced by a newer connection")
+
+    # -- what its dialect finds out
+
+    def _registering(self, session: EdgeSession, asked: Registering) -> None:
+        denied = self.judge_name(session.opening.visitor.edge, asked.name)
+        if denied is None and self.is_closing:
+            denied = Denied("limit", "the hub is restarting")
+        if denied is not None:
+            session.name = asked.name
+            self._refuse(session, denied)
+
+    def _refuse(self, session: EdgeSession, denied: Denied) -> None:
+        session.refused = denied.text
+        visitor = session.opening.visitor
+        self._refusals.denied(
+            denied, session.opening.dialect, visitor.peer, edge=visitor.edge.name, name=session.name
+        )
+        session.pump.feed(Stop(denied.text, TRY_LATER if denied.reason == "limit" else POLICY))
+
+    def _ready(self, session: EdgeSession, ready: Ready) -> tuple[Link, int] | None:
+        if session.refused is not None:
+            return None
+        opening = session.opening
+        name = opening.name or ready.name or opening.visitor.edge.name
+        resumes = opening.resumes
+        if resumes is not None and (resumes.link.ended is not None or resumes.name != name):
+            session.refused = "the link that was to be resumed is over"
+            session.pump.feed(Stop(session.refused))
+            return None
+        if resumes is None and (denied := self.judge_name(opening.visitor.edge, name)) is not None:
+            self._refuse(session, denied)
+            return None
+        session.name = name
+        link = resumes or self._new_link(session, name)
+        link.pump, link.session = session.pump, session.id
+        link.peer, link.kind = opening.visitor.peer, ready.kind
+        session.link = link
+        session.messages_before = link.counts.messages_in
+        session.bytes_before = link.counts.bytes_in + link.counts.bytes_out
+        if resumes is None:
+            self._edges.arrive(link, ready.mcp_version)
+        extra = {"edge": name, "dialect": opening.dialect, "kind": ready.kind, "peer": link.peer}
+        log.info("edge connected", extra={**extra, "is_resumed": resumes is not None})
+        return link.link, opening.peer_received
+
+    def _new_link(self, session: EdgeSession, name: str) -> HubLink:
+        opening = session.opening
+        numbered = None
+        limit_bytes = self._config.max_pending_bytes
+        if opening.link_id is not None:
+            numbered = Numbered(max_unacked_bytes=limit_bytes, max_unacked=MAX_UNACKED)
+        counts = self._metrics.opened(opening.dialect)
+        link = Link(name, nobody, numbered=numbered, limit_bytes=limit_bytes, counts=counts)
+        return HubLink(name, opening.visitor.edge.name, opening.dialect, link, opening.link_id, counts)
+
+    def _not_ready(self, session: EdgeSession, reason: str) -> None:
+        """It never became a link. A refusal has been told already."""
+        if session.refused is not None or session.ending == "shutdown":
+            return
+        opening = session.opening
+        label = "timeout" if session.ending is None else "protocol"
+        extra = {"edge": opening.visitor.edge.name, "dialect": opening.dialect}
+        self._refusals.note(label, "edge gone before it was ready", opening.visitor.peer, reason, extra)
+
+    def heard(self, session: EdgeSession, event: Event) -> None:
+        """Something came over its carrier: feed it, and note what it is that ends the session, if it does."""
+        pump = session.pump
+        was_lost = pump.lost is not None
+        session.last_activity = self._wall()
+        if isinstance(event, Closed):
+            session.ending = session.ending or ("broken" if event.code == ABNORMAL else "closed")
+        pump.feed(event)
+        if was_lost or pump.lost is None:
+            return
+        if isinstance(event, Received | Garbled | Requested):
+            session.is_final = True
+            # Some dialects have a word for it; and a request ends a session only if it says goodbye.
+            has_left = isinstance(event, Requested) or getattr(pump.dialect, "has_left", False) is True
+            session.ending = session.ending or ("closed" if has_left else "protocol")
+        session.ending = session.ending or "broken"
+
+    # -- requests that come for one, and operators
+
+    def get(self, session_id: str, digest: bytes) -> EdgeSession | None:
+        """The session of this id if it was opened with this token, and is not over."""
+        session = self._open.get(session_id)
+        if session is None or session.opening.visitor.digest != digest or session.pump.lost is not None:
+            return None
+        return session
+
+    def is_open(self, session_id: str) -> bool:
+        session = self._open.get(session_id)
+        return session is not None and session.pump.lost is None
+
+    def may_adopt(self, session_id: str, name: str | None) -> bool:
+        """Whether an edge may go on with a session that is not known here: not with somebody else's, and not with
+        one that had to make room, as long as the link is there that it made room for. `name` None: not known yet."""
+        now = trio.current_time()
+        while self._retired and next(iter(self._retired.values())) <= now:
+            self._retired.popitem(last=False)
+        if session_id in self._open:
+            return False
+        return name is None or session_id not in self._retired or self._edges.link(name) is None
+
+    def listing(self) -> list[dict[str, Any]]:
+        """What `GET /reverse-proxy/sessions` shows."""
+        return [self._shown(session) for session in self._open.values()]
+
+    def disconnect(self, session_id: str) -> bool:
+        """As an operator wishes; False if there is no such session."""
+        session = self._open.get(session_id)
+        if session is None:
+            return False
+        session.ending = "operator"
+        session.pump.leave("disconnected by an operator")
+        if session.link is not None:
+            self._edges.end(session.link, "disconnected by an operator", "operator")
+        return True
+
+    def send(self, session_id: str, text: str) -> str | None:
+        """Put an operator's request or notification in line; its answer goes nowhere. None: done, else why not.
+
+        Raises: BadMessage.
+        """
+        message = decode(text)
+        session = self._open.get(session_id)
+        if session is None or session.link is None:
+            return "Session not registered"
+        outbox = session.link.link.outbox
+        if outbox.is_full:
+            return "the edge does not take what is sent to it"
+        if isinstance(message, Request):
+            self._requests += 1
+            text = replace_members(text, {"id": f'"operator-{self._requests}"'})  # our own ids are numbers
+        outbox.put(one_line(text).encode())
+        return None
+
+    def stop_all(self) -> None:
+        """The hub ends: every edge is told."""
+        for session in list(self._open.values()):
+            session.ending = session.ending or "shutdown"
+            session.pump.feed(Stop("the hub is restarting", RESTART))
+
+    async def wait_empty(self) -> None:
+        while self._open:
+            self._emptied = trio.Event()
+            await self._emptied.wait()
+
+    def _retire(self, session_id: str) -> None:
+        if len(self._retired) >= MAX_RETIRED:
+            self._retired.popitem(last=False)
+        self._retired[session_id] = trio.current_time() + RETIRED_S
+
+    def _shown(self, session: EdgeSession) -> dict[str, Any]:
+        opening, link = session.opening, session.link
+        info: dict[str, Any] = {}
+        messages = n_bytes = 0
+        if link is not None:
+            info = {"name": link.name, "protocol": link.dialect, "kind": link.kind}
+            if opening.description:
+                info["description"] = opening.description
+            messages = link.counts.messages_in - session.messages_before
+            n_bytes = link.counts.bytes_in + link.counts.bytes_out - session.bytes_before
+        return {
+            "session_id": session.id,
+            "server_info": info,
+            "connected_at": iso(session.connected_at),
+            "last_activity": iso(session.last_activity),
+            "message_count": messages,
+            "bytes_transferred": n_bytes,
+            "user": opening.visitor.edge.name,
+        }
+
+
+def iso(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).isoformat()
+
+
+def nobody(text: str) -> None:
+    raise AssertionError("a message before the link had a channel")

@@ -1,0 +1,380 @@
+"""The edges of a hub, by name: an upstream for each name, which lives from link to link.
+
+A name appears with its first link, and is forgotten when it has had none for `forget_s`. One name has one live link:
+a newer one takes the place of the older, whose calls fail at once. A link between our own two ends that has lost its
+carrier keeps its place, and its calls, for `resume_grace_s`. One link is one conversation: when the upstream has done
+with it, for whatever reason, the link ends, and the edge makes another.
+"""
+
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from edge.backoff import Backoff
+from edge.config.common import BackoffConfig, ServerLimits
+from edge.config.hub import HubConfig
+from edge.config.model import LinkServerConfig
+from edge.errors import EdgeError, UpstreamError, leaves
+from edge.health import Health, Status
+from edge.metrics import LinkCounts, Metrics
+from edge.parts.channel import Channel, Connect, Ended, Inbound
+from edge.parts.link import Link
+from edge.parts.link_channel import LinkChannel
+from edge.parts.pump import Pump
+from edge.parts.upstream import Upstream, UpstreamEvents
+from edge.proto.dialect import Discovered, Stop
+from edge.proto.jsontext import Raw
+from edge.proto.mcp import NEWEST_LEGACY
+
+SOON = BackoffConfig(first_s=0.01, limit_s=0.05)  # an edge that is there must not wait for us
+KEEP_TIME_S = 0.25  # between two looks at who is overdue
+RESTART = 1012  # RFC 6455's registry of close codes: service restart
+
+log = logging.getLogger("edge.hub")
+server_log = logging.getLogger("edge.server")
+
+
+class HubLink:
+    """One logical link as the hub sees it. `owner` is the edge whose token it came with.
+
+    `id` names it to its edge if that is ours, and is a secret then. `pump` and `session` are
+    of its last carrier, `lost_as` is why it ended, as the metrics have it.
+    """
+
+    __slots__ = (
+        "channel", "counts", "dialect", "id", "is_discovered", "kind", "link", "lost_as", "name", "on_end", "owner",
+        "peer", "pump", "session",
+    )  # fmt: skip
+
+    def __init__(
+        self, name: str, owner: str, dialect: str, link: Link, link_id: str | None, counts: LinkCounts
+    ) -> None:
+        self.name = name
+        self.owner = owner
+        self.dialect = dialect
+        self.link = link
+        self.id = link_id
+        self.counts = counts
+        self.kind = "own" if link_id is not None else "foreign"
+        self.peer = ""
+        self.pump: Pump | None = None
+        self.session = ""
+        self.channel: LinkChannel | None = None
+        self.is_discovered = False
+        self.lost_as = "closed"
+        self.on_end: Callable[[], None] | None = None
+
+    @property
+    def is_own(self) -> bool:
+        return self.id is not None
+
+    def tell(self, problem: str | None) -> None:
+        """The edge hears how the first look at its server ended."""
+        if not self.is_discovered and self.pump is not None:
+            self.is_discovered = True
+            self.pump.feed(Discovered(problem))
+
+
+class Known:
+    """A name, its upstream, and its link if there is one. `owner` is the edge whose name it is or begins with."""
+
+    def __init__(self, name: str, owner: str, status: Status) -> None:
+        self.name = name
+        self.owner = owner
+        self.status = status
+        self.link: HubLink | None = None
+        self.arrival = trio.Event()
+        self.unseen_since = trio.current_time()
+        self.upstream: Upstream  # made right after, with a `Connect` that leads here
+        self.is_forgotten = False
+        self._intake: trio.CancelScope | None = None
+
+    def started(self, value: trio.CancelScope | None = None) -> None:
+        """Its upstream's `task_status`."""
+        self._intake = value
+        if self.is_forgotten:
+            self.stop()
+
+    def stop(self) -> None:
+        self.is_forgotten = True
+        if self._intake is not None:
+            self._intake.cancel()
+
+
+class Edges:
+    """All of them. `attach` takes the upstreams there are, whenever a name comes or goes.
+
+    Implements `UpstreamEvents` on the way to `events`, because a first catalogue is news for its link.
+    """
+
+    def __init__(
+        self,
+        config: HubConfig,
+        *,
+        events: UpstreamEvents,
+        attach: Callable[[Mapping[str, Upstream]], None],
+        health: Health,
+        metrics: Metrics,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._events = events
+        self._attach = attach
+        self._health = health
+        self._metrics = metrics
+        self._rng = rng
+        self._known: dict[str, Known] = {}
+        self._by_id: dict[str, HubLink] = {}
+        self._n_live = 0
+        self._live_of: dict[str, int] = {}  # links that live, by owner; none at zero
+        self._due: deque[Known] = deque()  # upstreams to be started
+        self._changed = trio.Event()
+        self._timers_changed = trio.Event()
+        self._is_stopping = False
+
+    # -- its life
+
+    async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+        """Intake off: upstreams end as their calls do, and with them their links."""
+        self._is_stopping = False
+        self._due = deque(self._known.values())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_time)
+            async with trio.open_nursery() as upstreams:
+                with trio.CancelScope() as intake:
+                    task_status.started(intake)
+                    while True:
+                        # First everybody can route to it, then it goes up.
+                        self._attach({name: known.upstream for name, known in self._known.items()})
+                        while self._due:
+                            upstreams.start_soon(self._keep_up, self._due.popleft())
+                        await self._changed.wait()
+                        self._changed = trio.Event()
+                self._is_stopping = True
+                for known in self._known.values():
+                    known.stop()
+            nursery.cancel_scope.cancel()
+
+    async def _keep_up(self, known: Known) -> None:
+        await known.upstream.run(task_status=known)
+
+    async def _keep_time(self) -> None:
+        """Ends links that were not resumed in time, and forgets names that were not seen for long."""
+        while True:
+            now, next_at = trio.current_time(), float("inf")
+            for known in list(self._known.values()):
+                due_at = self._due_at(known)
+                if due_at is not None and due_at <= now:
+                    self._overdue(known)
+                    due_at = self._due_at(known) if known.name in self._known else None
+                if due_at is not None:
+                    next_at = min(next_at, due_at)
+            self._timers_changed = trio.Event()
+            with trio.move_on_at(next_at):
+                await self._timers_changed.wait()
+                await trio.sleep(KEEP_TIME_S)  # links of many edges break together
+
+    def _due_at(self, known: Known) -> float | None:
+        if known.link is None:
+            return known.unseen_since + self._config.forget_s
+        since = known.link.link.suspended_since
+        return None if since is None else since + self._config.resume_grace_s
+
+    def _overdue(self, known: Known) -> None:
+        if known.link is not None:
+            self.end(known.link, f"not resumed within {self._config.resume_grace_s:g} s", "dead")
+            return
+        del self._known[known.name]
+        known.stop()
+        self._health.remove(known.status.key)
+        self._metrics.drop_edge(known.name)
+        log.info("edge forgotten", extra={"edge": known.name})
+        self._changed.set()
+
+    # -- links
+
+    def __len__(self) -> int:
+        """Links that live, also those that are suspended."""
+        return self._n_live
+
+    def owner_of(self, name: str) -> str | None:
+        """Whose link had this name last."""
+        known = self._known.get(name)
+        return None if known is None else known.owner
+
+    def count_of(self, owner: str) -> int:
+        """Live links of one edge."""
+        return self._live_of.get(owner, 0)
+
+    def link(self, name: str) -> HubLink | None:
+        known = self._known.get(name)
+        return None if known is None else known.link
+
+    def by_id(self, link_id: str) -> HubLink | None:
+        return self._by_id.get(link_id)
+
+    def connected(self) -> list[str]:
+        """The names that have a link."""
+        return [name for name, known in self._known.items() if known.link is not None]
+
+    def arrive(self, link: HubLink, first_version: str | None) -> None:
+        """A new link, not carried yet: from now on it is the one of its name."""
+        known = self._known.get(link.name)
+        if known is None:
+            known = self._appear(link.name, link.owner)
+        known.owner = link.owner
+        self._n_live += 1
+        self._live_of[link.owner] = self._live_of.get(link.owner, 0) + 1
+        link.channel = LinkChannel(
+            link.name,
+            link.link,
+            known.upstream,
+            known.upstream.metrics,
+            first_version=first_version or NEWEST_LEGACY,
+        )
+        link.link.receive = link.channel.take
+        older, known.link = known.link, link
+        if link.id is not None:
+            self._by_id[link.id] = link
+        known.arrival.set()
+        known.arrival = trio.Event()
+        if older is not None:
+            self._metrics.hub.replaced += 1
+            self.end(older, f"replaced by a newer connection, from {link.peer}", "replaced")
+
+    def end(self, link: HubLink, reason: str, lost_as: str, *, code: int | None = None) -> None:
+        """For good. `code` is told to an edge that has a WebSocket; None: that of an orderly end."""
+        if link.link.ended is None:
+            link.lost_as = lost_as
+            if code is not None and link.pump is not None:
+                link.pump.feed(Stop(reason, code))
+            link.link.end(reason)
+        self.settle(link)
+
+    def settle(self, link: HubLink) -> None:
+        """What follows from the end of its carrier or of itself. More than once does no harm."""
+        self._timers_changed.set()
+        reason = link.link.ended
+        if reason is None or link.channel is None:
+            return
+        link.channel.lost(f"the link to the edge was lost: {reason}")
+        link.channel = None
+        self._n_live -= 1
+        self._live_of[link.owner] -= 1
+        if not self._live_of[link.owner]:
+            del self._live_of[link.owner]
+        if link.id is not None:
+            self._by_id.pop(link.id, None)
+        self._metrics.hub.closed(link.dialect, link.counts, link.lost_as)
+        log.debug("link ended", extra={"edge": link.name, "dialect": link.dialect, "reason": reason})
+        known = self._known.get(link.name)
+        if known is not None and known.link is link:
+            known.link = None
+            known.unseen_since = trio.current_time()
+        if link.on_end is not None:
+            link.on_end()
+
+    def _appear(self, name: str, owner: str) -> Known:
+        known = Known(name, owner, self._health.add(f"edge:{name}"))
+        config = LinkServerConfig(
+            name=name,
+            call_timeout_s=self._config.call_timeout_s,
+            limits=ServerLimits(concurrency=self._config.max_calls_per_link),
+            reconnect=SOON,
+        )
+        known.upstream = Upstream(
+            config,
+            self.connect_of(known),
+            events=self,
+            status=known.status,
+            metrics=self._metrics.edge(name),
+            backoff=Backoff(SOON.first_s, SOON.limit_s, rng=self._rng),
+            log=server_log,
+        )
+        self._known[name] = known
+        self._due.append(known)
+        self._changed.set()
+        return known
+
+    def connect_of(self, known: Known) -> Connect:
+        """How the upstream of that name gets its channel: it waits for a link."""
+
+        @asynccontextmanager
+        async def connect(inbound: Inbound) -> AsyncIterator[Channel]:
+            if known.link is None:
+                inbound.waiting("not connected")
+            while known.link is None:
+                await known.arrival.wait()
+            link, channel = known.link, known.link.channel
+            assert channel is not None  # a link that has ended is nobody's
+            with trio.CancelScope() as scope:
+                link.on_end = scope.cancel
+                try:
+                    yield channel
+                except* EdgeError as group:
+                    reason = link.link.ended
+                    if reason is not None:
+                        raise Ended(known.name, "the link to the edge was lost", reason) from group
+                    self._fail(link, group)
+                    raise
+                finally:
+                    link.on_end = None
+                    self.end(link, "the hub is restarting", "shutdown", code=RESTART)
+            raise Ended(known.name, "the link to the edge was lost", link.link.ended or "")
+
+        return connect
+
+    def _fail(self, link: HubLink, group: BaseExceptionGroup[EdgeError]) -> None:
+        """The conversation is over, or has never begun; so the link is of no use."""
+        exc = next(leaves(group))
+        problem = exc.text if isinstance(exc, UpstreamError) else str(exc)
+        lost_as = "dead" if link.is_discovered else "protocol"
+        link.lost_as = lost_as
+        link.tell(problem)
+        self.end(link, problem, lost_as)
+
+    # -- what upstreams tell (UpstreamEvents)
+
+    def catalog_changed(self, upstream: Upstream) -> None:
+        link = self.link(upstream.name)
+        if upstream.is_ready and link is not None:
+            link.tell(None)
+        self._events.catalog_changed(upstream)
+
+    def resource_updated(self, upstream: Upstream, params: Raw) -> None:
+        self._events.resource_updated(upstream, params)
+
+    def logged(self, upstream: Upstream, params: Raw) -> None:
+        self._events.logged(upstream, params)
+
+    # -- what is seen of them
+
+    def pending_bytes(self) -> int:
+        """What waits to be sent to edges, or for their acknowledgement."""
+        links = (known.link for known in self._known.values())
+        return sum(link.link.pending_bytes for link in links if link is not None)
+
+    def refresh(self) -> None:
+        """Bring the details that health shows up to date."""
+        for known in self._known.values():
+            known.status.detail = {"edge": known.owner} if known.link is None else described(known.link)
+
+
+def described(link: HubLink) -> dict[str, Any]:
+    counts = link.counts
+    return {
+        "dialect": link.dialect,
+        "kind": link.kind,
+        "peer": link.peer,
+        "is_suspended": link.link.suspended_since is not None,
+        "rtt_s": None if counts.rtt_s is None else round(counts.rtt_s, 4),
+        "bytes_received": counts.bytes_in,
+        "bytes_sent": counts.bytes_out,
+        "connections": counts.carriers,
+        "resumed": counts.resumed,
+    }

@@ -1,0 +1,81 @@
+"""A channel over an accepted link: the MCP conversation of a hub with the server at the other end.
+
+While the link has no carrier, calls in flight wait: they are answered when it is resumed. New calls wait for that
+too, but no longer than SUSPENDED_WAIT_S. When the link has ended, each call gets one error, which says whether its
+request may have reached the edge.
+"""
+
+import logging
+
+import trio
+
+from edge.errors import BadMessage, Gone, Unavailable
+from edge.metrics import ServerMetrics
+from edge.parts.channel import Inbound, Notify
+from edge.parts.link import Link
+from edge.parts.peer_channel import PeerChannel
+from edge.proto.jsonrpc import decode
+from edge.proto.jsontext import Raw
+from edge.proto.mcp import NEWEST_LEGACY
+
+SUSPENDED_WAIT_S = 3.0
+
+log = logging.getLogger("edge.hub")
+
+
+class LinkChannel(PeerChannel):
+    """Implements `Channel`; `take` is what the link hands messages to, and `lost` is for whoever ends the link."""
+
+    def __init__(
+        self,
+        server: str,
+        link: Link,
+        inbound: Inbound,
+        metrics: ServerMetrics,
+        *,
+        first_version: str = NEWEST_LEGACY,
+    ) -> None:
+        super().__init__(server, link.outbox, inbound, metrics)
+        self.first_version = first_version
+        self._link = link
+        self._has_garbled = False
+
+    @property
+    def is_suspended(self) -> bool:  # type: ignore[override]  # there a constant, here it comes and goes
+        return not self._link.is_carried and self._link.ended is None
+
+    async def request(
+        self, method: str, params: str | None, *, notify: Notify | None = None, progress: bool = False
+    ) -> Raw:
+        if self.is_suspended:
+            await self._wait_carried(is_patient=method == "ping")
+        try:
+            return await super().request(method, params, notify=notify, progress=progress)
+        except Gone as exc:
+            raise Gone(self._server, f"outcome unknown: {exc.text}") from None
+
+    async def notify(self, method: str, params: str | None) -> None:
+        if self.is_suspended:
+            await self._wait_carried(is_patient=False)
+        await super().notify(method, params)
+
+    def take(self, text: str) -> None:
+        """One message from the edge, as received."""
+        try:
+            message = decode(text)
+        except BadMessage as exc:
+            self._metrics.noise_lines += 1
+            if not self._has_garbled:
+                self._has_garbled = True
+                extra = {"server": self._server, "reason": str(exc)}
+                log.warning("an edge sent what is no JSON-RPC message", extra=extra)
+            self.garbled(text, exc)
+            return
+        self.receive(message)
+
+    async def _wait_carried(self, *, is_patient: bool) -> None:
+        """A probe is patient: it asks whether the server is there, which nobody can tell at the moment."""
+        with trio.move_on_after(float("inf") if is_patient else SUSPENDED_WAIT_S):
+            await self._link.wait_carried()
+            return
+        raise Unavailable(self._server, "the link to the edge is interrupted; nothing was sent")

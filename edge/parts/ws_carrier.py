@@ -1,0 +1,157 @@
+"""A carrier that is one WebSocket: opened when the dialect says so, then read and written until it closes.
+
+One writer task, so that frames never interleave and a pong or a close never overtakes what was pushed before.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+
+import trio
+
+from edge.errors import EdgeError, UpstreamError
+from edge.net.websocket import HandshakeRefused, WebSocket, WebSocketClosed
+from edge.proto.dialect import (
+    Alive,
+    CloseCarrier,
+    Closed,
+    Command,
+    Event,
+    Garbled,
+    Opened,
+    OpenWebSocket,
+    Ping,
+    Push,
+    Received,
+    Refused,
+)
+
+Open = Callable[[str, Mapping[str, str]], AbstractAsyncContextManager[WebSocket]]
+"""Dials and shakes hands for a target with these headers. Raises HandshakeRefused, or another EdgeError."""
+
+MAX_QUEUED_CHARS = 256 * 1024
+ABNORMAL = 1006
+
+
+class WsCarrier:
+    """Implements `Carrier` (parts/pump.py). `open_` is for the connector's `run`; an acceptor uses `serve`.
+
+    Limits: from MAX_QUEUED_CHARS on, `flush` waits. What dialects push by themselves is little.
+    """
+
+    def __init__(self, open_: Open | None = None) -> None:
+        self._open = open_
+        self._wanted: OpenWebSocket | None = None
+        self._queue: deque[Push | Ping] = deque()
+        self._chars = 0
+        self._farewell: CloseCarrier | None = None
+        self._is_refused = False
+        self._is_over = False
+        self._due = trio.Event()
+        self._room = trio.Event()
+
+    # -- for the pump
+
+    def perform(self, command: Command) -> None:
+        match command:
+            case OpenWebSocket():
+                self._wanted = command
+            case Push(text):
+                if self._is_over or self._farewell is not None:
+                    return
+                self._queue.append(command)
+                self._chars += len(text)
+            case Ping():
+                self._queue.append(command)
+            case CloseCarrier():
+                self._farewell = self._farewell or command
+            case _:
+                raise AssertionError(f"{type(command).__name__} is not for a WebSocket")
+        self._due.set()
+
+    async def flush(self) -> None:
+        while self._chars > MAX_QUEUED_CHARS and not self._is_over:
+            await self._room.wait()
+
+    # -- its life
+
+    async def run(self, feed: Callable[[Event], None]) -> None:
+        """Open as often as the dialect asks to, and serve; returns after the last event has been fed."""
+        assert self._open is not None
+        while (wanted := await self._next_wanted()) is not None:
+            try:
+                async with self._open(wanted.target, wanted.headers) as socket:
+                    feed(Opened(socket.headers))
+                    await self.serve(socket, feed)
+                    return
+            except HandshakeRefused as exc:
+                feed(Refused(exc.status, exc.body, exc.headers))
+                self._is_refused = True
+            except WebSocketClosed as exc:
+                self._over()
+                feed(Closed(exc.reason, exc.code))
+                return
+            except EdgeError as exc:
+                self._over()
+                feed(Closed(exc.text if isinstance(exc, UpstreamError) else str(exc), ABNORMAL))
+                return
+        self._over()
+        feed(Closed("not opened", ABNORMAL))
+
+    async def _next_wanted(self) -> OpenWebSocket | None:
+        """What the dialect wants opened; None if it has said goodbye, or takes a refusal for final."""
+        while self._wanted is None and self._farewell is None and not self._is_refused:
+            self._due = trio.Event()
+            await self._due.wait()
+        wanted, self._wanted, self._is_refused = self._wanted, None, False
+        return wanted
+
+    async def serve(self, socket: WebSocket, feed: Callable[[Event], None]) -> None:
+        """Read and write until it is closed by either end; the last event is `Closed`."""
+        socket.on_alive = lambda rtt_s: feed(Alive())
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, socket)
+                closed = await self._read(socket, feed)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._over()
+        feed(Closed(closed.reason, closed.code))
+
+    def _over(self) -> None:
+        self._is_over = True
+        self._queue.clear()
+        self._room.set()
+
+    async def _read(self, socket: WebSocket, feed: Callable[[Event], None]) -> WebSocketClosed:
+        while True:
+            try:
+                message = await socket.receive()
+            except WebSocketClosed as exc:
+                return exc
+            feed(Received(message) if isinstance(message, str) else Garbled("a binary frame"))
+
+    async def _write(self, socket: WebSocket) -> None:
+        try:
+            while True:
+                while self._queue:
+                    step = self._queue.popleft()
+                    if isinstance(step, Push):
+                        await socket.send(step.text)
+                        self._written(len(step.text))
+                    else:
+                        await socket.ping()
+                if self._farewell is not None:
+                    await socket.close(self._farewell.code, self._farewell.reason)
+                    return
+                self._due = trio.Event()
+                await self._due.wait()
+        except WebSocketClosed:
+            return  # the reader is told as well
+
+    def _written(self, n_chars: int) -> None:
+        was_full = self._chars > MAX_QUEUED_CHARS
+        self._chars -= n_chars
+        if was_full and self._chars <= MAX_QUEUED_CHARS:
+            self._room.set()
+            self._room = trio.Event()
