@@ -1,8 +1,9 @@
 """Composition root: config → parts → one tree of nurseries, from the first signal handler to the last goodbye.
 
-The only file that knows every class. `App.run` starts admin, sessions, servers and listeners in this order,
-says that it is ready, and serves until SIGTERM, SIGINT or SIGHUP; then everything drains within `gateway.drain_s`. A
-second signal ends the wait. A fault that a slot could not mend rises from here, and the process ends.
+The only file that knows every class. `App.run` starts admin, sessions, servers, the hub's acceptor, listeners and
+uplinks in this order, says that it is ready, and serves until SIGTERM, SIGINT or SIGHUP; then everything drains
+within `gateway.drain_s`. A second signal ends the wait. A fault that a slot could not mend rises from here, and the
+process ends.
 """
 
 import gc
@@ -11,17 +12,26 @@ import random
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from edge import __version__
 from edge.backoff import Backoff
 from edge.config.address import parse_address
-from edge.config.diff import ListenerSpec, PartSpec, SessionsSpec, parts_of
-from edge.config.model import AdminConfig, EdgeConfig, HttpServerConfig, ServerConfig, StdioServerConfig
+from edge.config.diff import ListenerSpec, PartSpec, SessionsSpec, UplinkSpec, parts_of
+from edge.config.model import (
+    AdminConfig,
+    EdgeConfig,
+    HttpServerConfig,
+    HubConfig,
+    ServerConfig,
+    StdioServerConfig,
+)
 from edge.config.secrets import SECRET_NAME, Expanded, inserted_into
-from edge.errors import UpstreamError
+from edge.errors import EdgeError, UpstreamError
 from edge.gate.origin import Origins
 from edge.health import Health, Status
 from edge.log import Redactor
@@ -43,6 +53,10 @@ from edge.proto.mcp import METHODS
 from edge.supervise.slot import Part, Slot
 from edge.supervise.supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from edge.parts.acceptor import Acceptor
+    from edge.parts.connector import Uplink
+
 log = logging.getLogger("edge.app")
 server_log = logging.getLogger("edge.server")
 
@@ -50,6 +64,7 @@ FIRST_START_S = 10.0
 """How long the ready line waits for servers' first outcome; clients are served meanwhile."""
 
 LAST_WORDS_S = 1.0
+GIVEN_UP_CHECK_S = 0.2
 REQUIRED_HTTP_S = 30.0
 ADMIN_CONNECTIONS = 100
 ADMIN_BODY_BYTES = 65_536
@@ -59,19 +74,53 @@ class RequiredServerDown(UpstreamError):
     """A server that the config requires did not come up in its time; start-up fails."""
 
 
-class App:
-    """The running appliance. Constructing it does no I/O; `run` is called once."""
+class UplinksGivenUp(EdgeError):
+    """Every link has been given up, after as many attempts as it was allowed."""
 
-    def __init__(self, config: EdgeConfig, *, redactor: Redactor) -> None:
+
+def unreadable(path: str) -> str:
+    raise OSError("no secrets can be read")
+
+
+class App:
+    """The running appliance. Constructing it does no I/O; `run` is called once.
+
+    `env` and `read_secret` are for tokens that are read again for each connection out; `state` is where polling links
+    keep their session ids. `gives_up`: end when every link has been given up, as there is nothing else to do.
+    """
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        *,
+        redactor: Redactor,
+        env: Mapping[str, str] = MappingProxyType({}),
+        read_secret: Callable[[str], str] = unreadable,
+        state: Path | None = None,
+        gives_up: bool = False,
+    ) -> None:
         self.config = config
         self.name = config.name or socket.gethostname()
+        self._redactor = redactor
+        self._env = env
+        self._read_secret = read_secret
+        self._state = state
+        self._gives_up = gives_up
+        parts = parts_of(config)
         self.metrics = Metrics(methods=METHODS)
         self.health = Health(clean=redactor.clean)
         gateway = config.gateway
         self.upstreams: dict[str, Upstream] = {}
+        self.uplinks: dict[str, Uplink] = {}
         self._listeners: dict[str, Listener] = {}
+        self._acceptor: Acceptor | None = None
+        groups = {
+            spec.uplink.name: frozenset(spec.servers) if spec.uplink.servers else None
+            for spec in parts.values()
+            if isinstance(spec, UplinkSpec) and spec.uplink.publish == "all"
+        }
         self._gateway = Gateway(
-            Views(gateway),
+            Views(gateway, groups),
             live=self._live,
             call_timeout_s=gateway.call_timeout_s,
             page_size=gateway.page_size,
@@ -103,6 +152,8 @@ class App:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._stop_when_told, signals, supervisor, nursery.cancel_scope)
+                if self._gives_up:
+                    nursery.start_soon(self._end_when_given_up)
 
                 async def supervise(*, task_status: trio.TaskStatus[None]) -> None:
                     await supervisor.run(task_status=task_status)
@@ -112,6 +163,8 @@ class App:
                 with trio.move_on_after(FIRST_START_S):
                     for upstream in self.upstreams.values():
                         await upstream.wait_settled()
+                    for uplink in self.uplinks.values():
+                        await uplink.wait_settled()
                 if not self._is_stopping:
                     gc.collect()
                     gc.freeze()  # what is here now stays: the collector need not look at it again
@@ -137,6 +190,21 @@ class App:
             address if address.startswith("unix:") else f"http://{address}"
             for address in self._bound("admin")
         ]
+
+    @property
+    def hub_urls(self) -> list[str]:
+        """Where edges find us."""
+        if self._acceptor is None or self.config.hub is None:
+            return []
+        scheme = "https" if self.config.hub.tls else "http"
+        return [
+            address if address.startswith("unix:") else f"{scheme}://{address}"
+            for address in self._acceptor.bound
+        ]
+
+    def uplink_states(self) -> list[Status]:
+        """Where each link out stands."""
+        return [link.status for uplink in self.uplinks.values() for link in uplink.links]
 
     def _bound(self, listener: str) -> tuple[str, ...]:
         return self._listeners[listener].bound if listener in self._listeners else ()
@@ -166,6 +234,14 @@ class App:
         await trio.sleep(drain_s - min(LAST_WORDS_S, drain_s / 2))
         self._sessions.give_up_calls()
 
+    async def _end_when_given_up(self) -> None:
+        """Raises: UplinksGivenUp."""
+        while True:
+            await trio.sleep(GIVEN_UP_CHECK_S)
+            states = self.uplink_states()
+            if states and all(status.state == "failed" for status in states):
+                raise UplinksGivenUp("; ".join(status.reason for status in states))
+
     # -- building parts
 
     def _slot(self, kind: str, name: str, spec: PartSpec) -> Slot:
@@ -186,6 +262,12 @@ class App:
             case AdminConfig():
                 status = self.health.add("listener:admin")
                 part = self._admin_listener(spec, status)
+            case HubConfig():
+                status = self.health.add("listener:hub")
+                part = self._hub_acceptor(spec, status)
+            case UplinkSpec():
+                status = self.health.add(f"part:uplink {name}")
+                part, reports = self._uplink(spec), False
         # The same object again after a crash: others hold it, and its state outlives its `run`.
         return Slot(kind, name, lambda: part, metrics=self.metrics, status=status, part_reports=reports)
 
@@ -233,6 +315,39 @@ class App:
         )
         return self._listeners["gateway"]
 
+    def _uplink(self, spec: UplinkSpec) -> "Uplink":
+        # Loaded only where there are links: most boxes' start would pay for the hub's side, and a hub's for this.
+        from edge.parts.connector import Uplink
+        from edge.parts.link_store import LinkStore
+
+        uplink = self.uplinks[spec.uplink.name] = Uplink(
+            spec.uplink,
+            spec.uplink.links(self.name, spec.servers),
+            gateway=self._gateway,
+            sessions=self._sessions,
+            metrics=self.metrics,
+            add_status=self.health.add,
+            store=LinkStore(self._state),
+            env=self._env,
+            read_secret=self._read_secret,
+            learn=lambda secret: self._redactor.redact([secret]),
+        )
+        return uplink
+
+    def _hub_acceptor(self, spec: HubConfig, status: Status) -> "Acceptor":
+        from edge.parts.acceptor import Acceptor
+
+        self._acceptor = Acceptor(
+            spec,
+            self._gateway,
+            attach=lambda edges: self._gateway.attach({**self.upstreams, **edges}),
+            taken=frozenset(self.config.servers),
+            health=self.health,
+            metrics=self.metrics,
+            status=status,
+        )
+        return self._acceptor
+
     def _admin_listener(self, spec: AdminConfig, status: Status) -> Listener:
         # On a loopback address only a browser that was led here could ask under a foreign name. On any other
         # address the pages are public, and Prometheus asks by whatever name it has been given.
@@ -251,6 +366,8 @@ class App:
         return self._listeners["admin"]
 
     def _info(self) -> Mapping[str, Any]:
+        if self._acceptor is not None:
+            self._acceptor.refresh()
         return {
             "name": self.name,
             "version": __version__,
@@ -297,6 +414,17 @@ def secrets_of(config: EdgeConfig) -> Iterator[str]:
     What is put into a child's environment counts if its name says so, even where it stands in the file:
     `${HOME}` is no secret, and hiding it would blur every path in the log.
     """
+    for uplink in config.uplinks.values():
+        yield from inserted_into((uplink.url, uplink.proxy, *uplink.headers.values(), *uplink.query.values()))
+        if uplink.token is not None:
+            yield uplink.token.reveal()
+    hub = config.hub
+    if hub is not None and hub.jwt is not None:
+        yield hub.jwt.secret.reveal()
+    if hub is not None and hub.webhook is not None:
+        yield from inserted_into((hub.webhook.url,))
+        if hub.webhook.bearer is not None:
+            yield hub.webhook.bearer.reveal()
     for server in config.servers.values():
         if isinstance(server, StdioServerConfig):
             named = [value for name, value in server.env.items() if SECRET_NAME.search(name)]

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 COMMANDS = {
     "run": "serve the MCP servers of this box, in the foreground",
+    "connect": "share one local MCP server through one gateway, without a config file",
     "validate": "check a config file as `run` would load it, and print all problems",
     "health": "ask the running mcp-edge whether it is ready, and why not",
     "init": "write a commented config file to start from",
@@ -75,6 +76,8 @@ def build_parser() -> Parser:
     )
     run.add_argument("--log-format", choices=("auto", "text", "json"), help="instead of log.format")
 
+    add_connect(add("connect"))
+
     validate = add("validate")
     add_config(validate)
     validate.add_argument("--json", action="store_true", help="the verdict as JSON")
@@ -101,6 +104,33 @@ def build_parser() -> Parser:
     commands.add_parser("host-server", allow_abbrev=False)
     parser.commands = commands.choices
     return parser
+
+
+def add_connect(connect: argparse.ArgumentParser) -> None:
+    """Its options; the second names are those of ContextForge's reverse-proxy client."""
+    add = connect.add_argument
+    add("--stdio", "--local-stdio", metavar="COMMAND", help="the server to share, started here")
+    add("--http", metavar="URL", help="the server to share, if it speaks HTTP")
+    add("--to", "--gateway", metavar="URL", help="the gateway; or $REVERSE_PROXY_GATEWAY")
+    add("--name", metavar="NAME", help="what it is called there (default: this box and the server)")
+    add(
+        "--dialect",
+        choices=("contextforge", "mcp-reverse", "long-poll"),
+        help="what the gateway speaks (default: contextforge)",
+    )
+    add("--token-env", metavar="VARIABLE", help="the environment variable with the token")
+    add("--token-file", metavar="FILE", help="the file with the token, read again for each attempt")
+    add("--token", metavar="TOKEN", help="the token, for all to see; rather set $REVERSE_PROXY_TOKEN")
+    add("--header", action="append", metavar="'NAME: VALUE'", help="sent when connecting; may be repeated")
+    add("--ca-file", metavar="FILE", help="certificates to trust besides the system's")
+    add("--proxy", metavar="URL", help="env (default), none, or http://host:port")
+    add("--keepalive", metavar="SECONDS", help="between heartbeats (default: 25)")
+    add("--reconnect-delay", metavar="SECONDS", help="before the first new attempt (default: 1)")
+    add("--max-retries", metavar="N", help="end after so many failures in a row (default: 0, never)")
+    add("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    add("--log-format", choices=("auto", "text", "json"), help="as log.format of a config")
+    add("--verbose", "-v", action="store_true", help="as --log-level debug")
+    add("--config", metavar="FILE", help="these options as JSON or TOML, such as local_stdio and gateway")
 
 
 def not_taken(parser: Parser, args: argparse.Namespace, words: Sequence[str]) -> UsageError:

@@ -1,25 +1,17 @@
 """`mcp-edge run`: the appliance in the foreground, with its config or, without one, the built-in default."""
 
 import argparse
-import dataclasses
 import json
-import logging
 import os
 from pathlib import Path
 
-import trio
-
 from edge import __version__
-from edge.app import App, secrets_of
-from edge.cli import exit_codes
+from edge.app import App
 from edge.cli.configfile import config_places, find_config, read_config, warnings_of
-from edge.cli.output import harmless, say
+from edge.cli.output import harmless
 from edge.cli.program import own_command, typed_name
-from edge.config.model import EdgeConfig, LogConfig, StdioServerConfig
-from edge.errors import ConfigError, EdgeError, leaves
-from edge.log import Redactor, set_up
-
-log = logging.getLogger("edge.run")
+from edge.cli.serving import serve
+from edge.config.model import EdgeConfig, StdioServerConfig
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,33 +19,14 @@ def run(args: argparse.Namespace) -> int:
     path = find_config(args, os.environ)
     unwise: list[str] = []
     config = default_config() if path is None else read_config(path, os.environ, warn=unwise.append)
-    chosen = LogConfig(level=args.log_level or config.log.level, format=args.log_format or config.log.format)
-    config = dataclasses.replace(config, log=chosen)
-    redactor = Redactor()
-    redactor.redact(secrets_of(config))
-    set_up(config.log.level, config.log.format, redactor=redactor)
-    for text in (*unwise, *warnings_of(config)):
-        log.warning(text)
-    app = App(config, redactor=redactor)
-    log.info(
-        "starting",
-        extra={"version": __version__, "config": str(path or "built-in"), "servers": len(config.servers)},
+    return serve(
+        config,
+        lambda app: announcement(app, path),
+        source=str(path or "built-in"),
+        level=args.log_level,
+        format=args.log_format,
+        warnings=lambda config: (*unwise, *warnings_of(config)),
     )
-
-    def announce(app: App) -> None:
-        say(redactor.clean(announcement(app, path)))
-
-    try:
-        trio.run(app.run, announce)
-    except Exception as exc:
-        # The nurseries' groups hold one cause each; what was expected to be possible is said in a line of its own.
-        parts = list(leaves(exc)) if isinstance(exc, BaseExceptionGroup) else [exc]
-        if all(isinstance(part, EdgeError) and not isinstance(part, ConfigError) for part in parts):
-            for part in parts:
-                say(f"mcp-edge: {harmless(redactor.clean(str(part)))}", err=True)
-            return exit_codes.UNAVAILABLE
-        raise
-    return exit_codes.OK
 
 
 def default_config() -> EdgeConfig:
@@ -71,6 +44,8 @@ def announcement(app: App, path: Path | None) -> str:
         tools = "1 tool" if count == 1 else f"{count} tools"
         found = tools if upstream.is_ready else f"{state.state}: {state.reason}"
         lines.append(f"  server    {name}: {found}")
+    lines += uplink_lines(app)
+    lines += [f"  edges     {url}" for url in app.hub_urls]
     lines += [f"  endpoint  {endpoint}" for endpoint in app.endpoints]
     lines += [f"  status    {at(url, '/status')}" for url in app.admin_urls]
     endpoint = next((url for url in app.endpoints if url.startswith("http")), None)
@@ -87,6 +62,14 @@ def announcement(app: App, path: Path | None) -> str:
             f"{typed_name()} init -o {config_places(os.environ)[-1]}",
         ]
     return "\n".join(harmless(line) for line in lines) + "\n"
+
+
+def uplink_lines(app: App) -> list[str]:
+    """Each link out, and where it stands."""
+    return [
+        f"  uplink    {state.name}: {state.state}{f' ({state.reason})' if state.reason else ''}"
+        for state in app.uplink_states()
+    ]
 
 
 def at(address: str, path: str) -> str:

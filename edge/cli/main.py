@@ -21,6 +21,8 @@ def find_command(name: str) -> Command:
     match name:
         case "run":
             from edge.cli.cmd_run import run as command
+        case "connect":
+            from edge.cli.cmd_connect import connect as command
         case "validate":
             from edge.cli.cmd_validate import validate as command
         case "health":

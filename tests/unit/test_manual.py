@@ -16,15 +16,22 @@ from edge.cli.cmd_help import list_of
 from edge.cli.main import main
 from edge.config.load import default_of, keys_of, load
 from edge.config.model import (
+    DIALECTS,
     AdminConfig,
     BackoffConfig,
     EdgeConfig,
     GatewayConfig,
     HttpServerConfig,
+    HubConfig,
+    HubEdge,
+    HubJwt,
+    HubWebhook,
     LogConfig,
     ServerLimits,
     ServerTlsConfig,
     StdioServerConfig,
+    UplinkConfig,
+    UplinkTls,
 )
 from edge.config.template import toml_value
 from edge.health import State
@@ -70,12 +77,19 @@ TABLES: Mapping[str, tuple[Any, ...]] = {
     "admin": (AdminConfig,),
     "log": (LogConfig,),
     "servers.NAME": (StdioServerConfig, HttpServerConfig),
+    "uplinks.NAME": (UplinkConfig,),
+    "hub": (HubConfig,),
+    "hub.edges.NAME": (HubEdge,),
+    "hub.jwt": (HubJwt,),
+    "hub.webhook": (HubWebhook,),
     "limits": (ServerLimits,),
     "restart": (BackoffConfig,),
     "reconnect": (BackoffConfig,),
 }
-TOML_START = re.compile(r"\[(?:gateway|admin|log|servers\.\w+)\]$|[a-z_]+ = ", re.MULTILINE)
-OPEN_LABELS = {"server", "tool", "version", "python_version"}
+TOML_START = re.compile(
+    r"\[(?:gateway|admin|log|servers\.\w+|uplinks\.\w+|hub(?:\.[\w.-]+)?)\]$|[a-z_]+ = ", re.MULTILINE
+)
+OPEN_LABELS = {"server", "tool", "version", "python_version", "uplink", "edge"}
 
 
 class Anything(Mapping[str, str]):
@@ -148,7 +162,9 @@ def test_every_command_is_in_the_manual() -> None:
 def test_every_key_that_is_named_with_its_table_exists(topic: str) -> None:
     page = PAGES[topic]
     named = [
-        *re.findall(r"`\[(gateway|admin|log|servers\.NAME)\] (\w+)(?:\.(\w+))?`", page),
+        *re.findall(
+            r"`\[(gateway|admin|log|servers\.NAME|uplinks\.NAME|hub(?:\.[\w.]+)?)\] (\w+)(?:\.(\w+))?`", page
+        ),
         *re.findall(r"`(gateway|admin|log|limits|restart|reconnect)\.(\w+)()`", page),
     ]
     for table, key, inner in named:
@@ -167,6 +183,7 @@ def test_every_word_in_backticks_that_looks_like_a_key_is_one() -> None:
         ServerLimits,
         BackoffConfig,
         ServerTlsConfig,
+        *(UplinkConfig, UplinkTls, HubConfig, HubEdge, HubJwt, HubWebhook),
     )
     keys = {key for cls in classes for key in keys_of(cls)}
     for topic, page in PAGES.items():
@@ -174,7 +191,8 @@ def test_every_word_in_backticks_that_looks_like_a_key_is_one() -> None:
             if re.fullmatch(r"[a-z]+(?:_[a-z]+)*_(?:s|bytes|chars|attempts|file|env|credential)", word):
                 is_log_field = topic == "logs" and word in {"took_s", "retry_s", "within_s"}
                 is_metric = word.startswith("mcp_edge_")
-                assert word in keys or is_log_field or is_metric, f"{topic}: {word}"
+                is_member = topic == "health" and word in {"rtt_s", "next_attempt_in_s"}
+                assert word in keys or is_log_field or is_metric or is_member, f"{topic}: {word}"
 
 
 def test_every_config_in_the_manual_loads() -> None:
@@ -267,7 +285,8 @@ def test_the_states_of_the_health_page_are_all_there_are() -> None:
 def test_the_members_that_everybody_sees_are_in_the_health_page() -> None:
     told = {word for cells in rows("health", "Reading a line") for word in quoted(cells[0])}
     assert told | {"name"} >= admin.FOR_EVERYBODY
-    assert told - admin.FOR_EVERYBODY == {"reason", "last_error", "pid", "stderr"}
+    of_links = {"url", "published_as", "kind", "session", "is_resumable"}
+    assert told - admin.FOR_EVERYBODY == {"reason", "last_error", "pid", "stderr"} | of_links
 
 
 def test_every_log_message_is_in_the_logs_page_with_its_level() -> None:
@@ -295,6 +314,9 @@ async def exposed() -> dict[str, tuple[str, dict[str, set[str]]]]:
     server.tool_call("status", 0.1, None)
     server.in_backoff, server.backoff_s, server.last_refresh_ts = False, 0.0, 1.0
     server.tls_unverified, used.config_last_reload_ts = True, 1.0
+    for dialect in DIALECTS:
+        used.link("hq", "git", dialect).rtt_s = 0.02
+    used.edge("plant-7")
     found: dict[str, tuple[str, dict[str, set[str]]]] = {}
     for family in text_string_to_metric_families(used.exposition()[0].decode()):
         labels: dict[str, set[str]] = {}
@@ -432,6 +454,7 @@ def test_every_bound_of_the_gateway_is_in_the_limits_page() -> None:
     bounds = {
         field.name
         for field in fields(GatewayConfig)
-        if isinstance(default_of(field, None), int | float) and field.name != "insecure_public"
+        if isinstance(default_of(field, None), int | float)
+        and field.name not in ("insecure_public", "enabled")
     }
     assert set(named) == bounds

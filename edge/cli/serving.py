@@ -1,0 +1,79 @@
+"""What `run` and `connect` share: logging set up, the appliance served, and how its end becomes an exit code."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import trio
+
+from edge import __version__
+from edge.app import App, secrets_of
+from edge.cli import exit_codes
+from edge.cli.configfile import secret_reader
+from edge.cli.output import harmless, say
+from edge.config.model import EdgeConfig, LogConfig
+from edge.errors import ConfigError, EdgeError, leaves
+from edge.log import Redactor, set_up
+
+log = logging.getLogger("edge.run")
+
+
+def serve(
+    config: EdgeConfig,
+    announcement: Callable[[App], str],
+    *,
+    source: str,
+    level: str | None,
+    format: str | None,  # noqa: A002  the config's word
+    warnings: Callable[[EdgeConfig], Iterable[str]],
+    gives_up: bool = False,
+) -> int:
+    """Serve until SIGTERM or SIGINT: 0. It cannot start, or (if `gives_up`) all uplinks have: 69.
+
+    Raises: ConfigError, and whatever bug ends the process, in groups.
+    """
+    chosen = LogConfig(level=level or config.log.level, format=format or config.log.format)  # type: ignore[arg-type]  # the argument tree has the same choices
+    config = dataclasses.replace(config, log=chosen)
+    redactor = Redactor()
+    redactor.redact(secrets_of(config))
+    set_up(config.log.level, config.log.format, redactor=redactor)
+    for text in warnings(config):
+        log.warning(text)
+    app = App(
+        config,
+        redactor=redactor,
+        env=os.environ,
+        read_secret=secret_reader(),
+        state=state_directory(os.environ),
+        gives_up=gives_up,
+    )
+    log.info(
+        "starting",
+        extra={"version": __version__, "config": source, "servers": len(config.servers)},
+    )
+
+    def announce(app: App) -> None:
+        say(redactor.clean("\n".join(harmless(line) for line in announcement(app).split("\n"))))
+
+    try:
+        trio.run(app.run, announce)
+    except Exception as exc:
+        # The nurseries' groups hold one cause each; what was expected to be possible is said in a line of its own.
+        parts = list(leaves(exc)) if isinstance(exc, BaseExceptionGroup) else [exc]
+        if all(isinstance(part, EdgeError) and not isinstance(part, ConfigError) for part in parts):
+            for part in parts:
+                say(f"mcp-edge: {harmless(redactor.clean(str(part)))}", err=True)
+            return exit_codes.UNAVAILABLE
+        raise
+    return exit_codes.OK
+
+
+def state_directory(env: Mapping[str, str]) -> Path | None:
+    """Where we may keep what should outlive us: systemd's StateDirectory, or the user's own place for that."""
+    if env.get("STATE_DIRECTORY"):
+        return Path(env["STATE_DIRECTORY"].partition(":")[0])
+    if env.get("XDG_STATE_HOME"):
+        return Path(env["XDG_STATE_HOME"], "mcp-edge")
+    return Path(env["HOME"], ".local/state/mcp-edge") if env.get("HOME") else None
