@@ -120,10 +120,10 @@ def fault_of(exc: Exception) -> Fault:
         case TimedOut():
             return _server_fault(SERVER_TIMED_OUT, exc, f"gave no answer in {exc.waited_s:g} s", "timeout")
         case Gone():
-            told = "was lost while it had the request; whether it was carried out is unknown"
+            told = "was lost while it had the request: outcome unknown"
             return _server_fault(SERVER_GONE, exc, told, "gone")
         case CutOff():
-            text = f"{exc}; whether the call was carried out is unknown"
+            text = f"{exc}: outcome unknown"
             return Fault(200, SERVER_GONE, text, dumps({"reason": exc.reason}))
         case SessionLost():
             return _server_fault(SERVER_UNAVAILABLE, exc, "lost our session", "session_lost")

@@ -1,5 +1,6 @@
 """With the real ContextForge gateway: our link to it, and it as a client of our hub."""
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -26,8 +27,9 @@ def gateway() -> Iterator[ContextForge]:
         yield found
 
 
-@pytest.fixture
-def edge(gateway: ContextForge) -> Iterator[Appliance]:
+@contextlib.contextmanager
+def linked(gateway: ContextForge) -> Iterator[Appliance]:
+    """An edge with two servers, each with a link of its own."""
     uplink = f"""
 [uplinks.cf]
 dialect = "contextforge"
@@ -41,6 +43,12 @@ reconnect = {{ first_s = 0.2, limit_s = 1 }}
     config = f'name = "plant-7"\n{JSON_LOG}{toy_server()}{time_server()}{uplink}'
     with running(config, env={"CF_TOKEN": gateway.token()}) as found:
         until_linked(found)
+        yield found
+
+
+@pytest.fixture
+def edge(gateway: ContextForge) -> Iterator[Appliance]:
+    with linked(gateway) as found:
         yield found
 
 
@@ -83,16 +91,17 @@ def test_heartbeats_stay_calm_for_minutes(gateway: ContextForge, edge: Appliance
     assert 0.5 * passed / HEARTBEAT_S < beats < 1.5 * passed / HEARTBEAT_S, beats
 
 
-def test_a_restart_of_the_gateway_is_survived(gateway: ContextForge, edge: Appliance) -> None:
-    token = gateway.token()
-    before = {each["session_id"] for each in sessions(gateway, token).values()}
-    gateway.stop()
-    eventually(lambda: all(link["state"] != "ready" for link in links(edge)))
-    gateway.start()
-    until_linked(edge)
-    after = sessions(gateway, token)
-    assert {"plant-7-toy", "plant-7-time"} <= after.keys()
-    assert not before & {each["session_id"] for each in after.values()}
+def test_a_restart_of_the_gateway_is_survived() -> None:
+    with contextforge() as gateway, linked(gateway) as edge:
+        token = gateway.token()
+        before = {each["session_id"] for each in sessions(gateway, token).values()}
+        gateway.stop()
+        eventually(lambda: all(link["state"] != "ready" for link in links(edge)))
+        gateway.start()
+        until_linked(edge)
+        after = sessions(gateway, token)
+        assert {"plant-7-toy", "plant-7-time"} <= after.keys()
+        assert not before & {each["session_id"] for each in after.values()}
 
 
 def test_a_wrong_token_is_refused_with_what_to_look_at(gateway: ContextForge) -> None:

@@ -114,7 +114,7 @@ def test_many_cuts_lose_nothing_and_repeat_nothing(place: Site, threads: ThreadP
             assert [call.result() for call in calls] == [str(n) for n in range(20)], hub.said()
             before = before or memory_bytes(hub.pid)
         assert memory_bytes(hub.pid) < before + 8 * 1024 * 1024
-        assert hub.metric("mcp_edge_hub_replaced_total") == 0
+        assert hub.metric("mcp_edge_hub_links_replaced_total") == 0
 
 
 def test_without_resumption_each_call_in_flight_gets_one_error_at_once(

@@ -13,9 +13,9 @@ from edge.config.model import BackoffConfig, HttpServerConfig
 from edge.errors import Gone, Unavailable, UpstreamError
 from edge.health import Health
 from edge.metrics import ServerMetrics
-from edge.net.http_client import BadAnswer
+from edge.net.dial import open_wire
+from edge.net.http_client import BadAnswer, Origin
 from edge.net.http_cold import client
-from edge.net.wire import dial
 from edge.parts.http_upstream import connect_http
 from edge.parts.server_http import AuthFailed, HttpRefused
 from edge.parts.upstream import Upstream
@@ -257,7 +257,7 @@ async def test_a_host_that_is_not_known_is_unavailable() -> None:
 @pytest.mark.parametrize("host", ["two..dots.invalid", f"{'a' * 64}.invalid"])
 async def test_a_host_name_that_dns_cannot_hold_is_said(host: str) -> None:
     with trio.fail_after(LIMIT_S), pytest.raises(Unavailable, match="the host name is not valid"):
-        await dial(host, 80, None, server="web", timeout_s=LIMIT_S)
+        await open_wire(Origin(host, 80, False, host), tls=None, server="web", timeout_s=LIMIT_S)
 
 
 async def test_a_notification_on_the_get_stream_is_heard() -> None:

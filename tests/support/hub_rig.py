@@ -47,9 +47,7 @@ class HubRig:
         self.metrics = Metrics(methods=METHODS)
         self.health = Health()
         self.upstreams: Mapping[str, Upstream] = {}
-        self.gateway = Gateway(
-            Views(GatewayConfig()), live=lambda: [], call_timeout_s=300, page_size=1000
-        )
+        self.gateway = Gateway(Views(GatewayConfig()), live=list, call_timeout_s=300, page_size=1000)
         self.acceptor = Acceptor(
             config,
             self.gateway,
@@ -79,6 +77,7 @@ class HubRig:
     async def ready(self, name: str) -> Upstream:
         """Once that edge's server can be called."""
         await until(lambda: name in self.upstreams and self.upstreams[name].is_ready)
+        await until(lambda: self.tools(name) != [])  # views are made anew when there is time for it
         return self.upstreams[name]
 
     async def down(self, name: str) -> None:

@@ -9,7 +9,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
-from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, connect_websocket
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+
+from edge.errors import leaves
+from edge.proto.numbered import LinkAnswer, Numbered, parse_answer
 
 Message = dict[str, Any]
 
@@ -124,11 +127,21 @@ async def read_answer(stream: trio.SocketStream) -> Answer:
 
 
 class WebSocketEdge:
-    """A raw ContextForge client: `register`, then `serve` in the background."""
+    """A raw ContextForge client. With `numbered` it is one of ours: messages are numbered frames, and its answers are
+    made in `home`, which outlives the connection."""
 
-    def __init__(self, socket: WebSocketConnection, script: Script) -> None:
+    def __init__(
+        self,
+        socket: WebSocketConnection,
+        script: Script,
+        numbered: Numbered | None = None,
+        home: trio.Nursery | None = None,
+    ) -> None:
         self.socket = socket
         self.script = script
+        self.numbered = numbered
+        self.home = home
+        self.is_resumed = trio.Event()  # what the hub lacks has been sent: only then may anything new be
         self.frames: list[Message] = []  # those that are no requests
         self.closed: tuple[int, str] | None = None
         self._news = trio.Event()
@@ -149,6 +162,12 @@ class WebSocketEdge:
             assert self.closed is None, f"closed with {self.closed} before {kind}"
             await self._news.wait()
 
+    def cut(self) -> None:
+        """Gone, without a goodbye."""
+        stream = self.socket._stream
+        assert isinstance(stream, trio.SocketStream)
+        stream.socket.close()
+
     async def wait_closed(self) -> tuple[int, str]:
         while self.closed is None:
             await self._news.wait()
@@ -159,6 +178,11 @@ class WebSocketEdge:
             try:
                 while True:
                     text = await self.socket.get_message()
+                    assert isinstance(text, str)
+                    if self.numbered is not None and text[0].isdigit():
+                        if (message := self.numbered.receive(text)) is not None:
+                            (self.home or nursery).start_soon(self._answer, json.loads(message))
+                        continue
                     frame = json.loads(text)
                     if frame["type"] == "request":
                         nursery.start_soon(self._answer, frame["payload"])
@@ -173,9 +197,23 @@ class WebSocketEdge:
 
     async def _answer(self, payload: Message) -> None:
         answer = await self.script.answer(payload)
-        if answer is not None:
-            with suppress(ConnectionClosed):
+        if answer is None:
+            return
+        with suppress(ConnectionClosed):
+            if self.numbered is not None:
+                if self.closed is None:
+                    await self.is_resumed.wait()
+                await self.socket.send_message(self.numbered.send(json.dumps(answer)))
+            else:
                 await self.send(type="response", sessionId="mine", payload=answer)
+
+    @property
+    def link_answer(self) -> LinkAnswer:
+        """What a hub of ours said when it accepted."""
+        fields = {name.lower(): value for name, value in self.socket.handshake_headers}
+        answer = parse_answer(fields[b"mcp-edge-link"].decode())
+        assert answer is not None
+        return answer
 
     def _tell(self) -> None:
         self._news.set()
@@ -184,29 +222,37 @@ class WebSocketEdge:
 
 @asynccontextmanager
 async def websocket_edge(
-    client: HubClient, script: Script | None = None, *, path: str = "/reverse-proxy/ws", **headers: str
+    client: HubClient,
+    script: Script | None = None,
+    *,
+    path: str = "/reverse-proxy/ws",
+    numbered: Numbered | None = None,
+    home: trio.Nursery | None = None,
+    **headers: str,
 ) -> AsyncIterator[WebSocketEdge]:
     """Connected, and not registered. Raises: the HTTP status, as `Refused`."""
     fields = [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
     if client.token is not None:
         fields.append((b"Authorization", f"Bearer {client.token}".encode()))
-    async with trio.open_nursery() as nursery:
-        try:
-            socket = await connect_websocket(
-                nursery, client.host, client.port, path, use_ssl=False, extra_headers=fields
-            )
-        except HandshakeError as exc:
-            raise Refused(getattr(exc, "status_code", 0)) from exc
-        edge = WebSocketEdge(socket, script or Script())
-        nursery.start_soon(edge.run)
-        try:
-            yield edge
-        finally:
-            with trio.move_on_after(0.2, shield=True):
-                await socket.aclose()
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(socket._stream)  # which it leaves open if it was not read to its end
-            nursery.cancel_scope.cancel()
+    stream = await trio.open_tcp_stream(client.host, client.port)
+    refused: Refused | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            socket = await wrap_client_stream(nursery, stream, client.host, path, extra_headers=fields)
+            edge = WebSocketEdge(socket, script or Script(), numbered, home)
+            nursery.start_soon(edge.run)
+            try:
+                yield edge
+            finally:
+                with trio.move_on_after(0.2, shield=True):
+                    await socket.aclose()
+                nursery.cancel_scope.cancel()
+    except* ConnectionRejected as group:
+        refused = Refused(next(e.status_code for e in leaves(group) if isinstance(e, ConnectionRejected)))
+    finally:
+        await trio.aclose_forcefully(stream)
+    if refused is not None:
+        raise refused
 
 
 class Refused(Exception):
@@ -276,7 +322,7 @@ class EventEdge:
                     event, _, text = text.partition("\n\n")
                     await self._event(event, nursery)
                 chunk = b""
-                with suppress(trio.BrokenResourceError):
+                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                     chunk = await self._stream.receive_some()
                 if not chunk:
                     break
@@ -295,7 +341,8 @@ class EventEdge:
     async def _answer(self, message: Message) -> None:
         answer = await self.script.answer(message)
         if answer is not None:
-            await self.post(answer)
+            with suppress(OSError, EOFError):  # the hub may be gone
+                await self.post(answer)
 
     def cut(self) -> None:
         if self._stream is not None:
@@ -303,9 +350,7 @@ class EventEdge:
 
 
 @asynccontextmanager
-async def event_edge(
-    client: HubClient, name: str, script: Script | None = None
-) -> AsyncIterator[EventEdge]:
+async def event_edge(client: HubClient, name: str, script: Script | None = None) -> AsyncIterator[EventEdge]:
     edge = EventEdge(client, script or Script(), name)
     async with trio.open_nursery() as nursery:
         try:

@@ -325,6 +325,8 @@ async def test_an_error_of_the_user_rises_as_it_is(autojump_clock: MockClock) ->
     with pytest.raises(KeyError, match="mine"):
         async with accepted():
             raise KeyError("mine")
+
+
 async def test_nothing_is_left_of_a_websocket_that_is_cancelled_anywhere(autojump_clock: MockClock) -> None:
     async def converse(stream: trio.abc.Stream) -> None:
         async with open_websocket(

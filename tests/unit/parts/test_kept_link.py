@@ -216,6 +216,7 @@ async def test_with_a_hub_of_ours_calls_survive_a_cut(autojump_clock: trio.testi
         assert [(await link.answer())["id"] for _ in range(2)] == [1, 2]
         assert hub.offers[0] == "v=1"
         assert hub.offers[1] == f"v=1; link={hub.link_id}; received=1"
+        assert hub.attempts == [0, 3.25, 4.25, 6.25]  # the first one after the cut is hurried
         assert server.cancelled == []
         assert len(server.asked_for("tools/call")) == 2
         assert link.metrics.resumed == 1

@@ -6,6 +6,8 @@ import pytest
 import trio
 import trio.testing
 
+from edge.parts.channel import PromptCaller
+from edge.proto.jsontext import parse
 from tests.support.gateway_rig import Asked, ToolServer, gateway, hang
 from tests.support.link_rig import FarEnd, linked
 from tests.support.memory_channel import tools
@@ -287,3 +289,68 @@ async def test_what_came_before_the_face_ran_is_served(autojump_clock: trio.test
         nursery.cancel_scope.cancel()
     far.ask(2, "ping")
     assert "error" in json.loads(far.link.outbox.take_some()[0])
+
+
+class Prompt:
+    """A tool whose result is known to the reader before its own task goes on, as on a real pipe."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.goes_on = trio.Event()
+
+    async def __call__(self, asked: Asked) -> str:
+        assert isinstance(asked._notify, PromptCaller)
+        asked._notify.answered(parse(self.text))
+        await self.goes_on.wait()
+        return self.text
+
+
+async def test_an_answer_goes_out_in_the_step_that_has_it_and_only_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    prompt = Prompt('{"content":\n[]}')
+    async with gateway(ToolServer(prompt=prompt)) as rig, linked(rig, "a") as far:
+        far.call(1, "prompt")
+        await trio.testing.wait_all_tasks_blocked()
+        (line,) = far.link.outbox.take_some()
+        assert line == b'{"jsonrpc":"2.0","id":1,"result":{"content": []}}'
+        assert far.face.inflight == 0
+        far.ask(1, "ping")  # the id is free again, though the first task is still there
+        assert (await far.read())["result"] == {}
+        prompt.goes_on.set()
+        assert await far.quiet() == []
+
+
+async def test_an_answer_for_a_peer_that_does_not_read_waits_for_room(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    prompt = Prompt('{"content":[]}')
+    async with gateway(ToolServer(prompt=prompt)) as rig, linked(rig, "a", limit_bytes=10) as far:
+        far.ask(1, "ping")
+        far.call(2, "prompt")
+        prompt.goes_on.set()
+        assert [answer["id"] for answer in await far.quiet()] == [1]
+        assert [answer["id"] for answer in await far.quiet()] == [2]
+        assert await far.quiet() == []
+
+
+async def test_no_session_begins_while_the_gateway_stops(autojump_clock: trio.testing.MockClock) -> None:
+    async with gateway() as rig, linked(rig) as far:
+        await rig.drain()
+        answer = await far.initialize()
+        assert answer["error"]["message"] == "the gateway is shutting down"
+        assert len(rig.sessions) == 0
+
+
+async def test_what_cancels_or_tells_nothing_is_passed_over(autojump_clock: trio.testing.MockClock) -> None:
+    async with gateway(ToolServer(hang=hang)) as rig, linked(rig, "a") as far:
+        far.tell("notifications/initialized")  # of a session that is not there
+        far.call(1, "hang")
+        await far.quiet()
+        far.send('{"jsonrpc":"2.0","method":"notifications/cancelled"}')
+        far.send(
+            '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"requestId":2}}'
+        )
+        far.tell("notifications/progress", progressToken=1, progress=1)
+        assert await far.quiet() == []
+        assert far.face.inflight == 1

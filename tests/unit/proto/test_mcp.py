@@ -93,7 +93,7 @@ async def test_a_log_level_that_mcp_does_not_have_passes_everywhere() -> None:
             Fault(
                 200,
                 -32012,
-                "server git was lost while it had the request; whether it was carried out is unknown",
+                "server git was lost while it had the request: outcome unknown",
                 '{"server":"git","reason":"gone"}',
             ),
         ),
