@@ -128,6 +128,7 @@ class WebSocket:
             if self._has_failed:
                 await self._discard()
             await self._stream.aclose()
+        await trio.aclose_forcefully(self._stream)  # never waits; does nothing if it has been closed above
 
     # -- reading
 

@@ -369,9 +369,9 @@ class EdgeSessions:
         if session is None:
             return False
         session.ending = "operator"
-        session.pump.leave("disconnected by an operator")
         if session.link is not None:
             self._edges.end(session.link, "disconnected by an operator", "operator")
+        session.pump.leave("disconnected by an operator")
         return True
 
     def send(self, session_id: str, text: str) -> str | None:

@@ -16,8 +16,8 @@ import trio
 from edge.config.model import HttpServerConfig
 from edge.errors import EdgeError
 from edge.metrics import ServerMetrics
-from edge.net.http_client import HttpPool, split_url
 from edge.net.dial import open_wire
+from edge.net.http_client import HttpPool, split_url
 from edge.net.tls import client_context
 from edge.net.wire import Wire
 from edge.parts.channel import Channel, Connect, Ended, Inbound, Notify

@@ -200,7 +200,11 @@ class KeptLink:
             return
         now = trio.current_time()
         self._failures += 1
-        delay = self._backoff.next(now) if lost.hurry is not Hurry.NOW or self._has_hurried else 0.0
+        # Calls wait for a link that can be resumed: the first attempt to do so is hurried as well.
+        is_quick = lost.hurry is Hurry.NOW or (
+            lost.hurry is Hurry.NORMAL and self._logical is not None and self._ready_at is not None
+        )
+        delay = 0.0 if is_quick and not self._has_hurried else self._backoff.next(now)
         if not delay:
             self._has_hurried = True
             delay = HURRY_S * self._rng()

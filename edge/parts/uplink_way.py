@@ -7,6 +7,7 @@ kept but what the config says. Reading the files is done in place: they are smal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from edge.config.common import BEARER
@@ -22,6 +23,9 @@ from edge.parts.kept_link import RunningCarrier
 from edge.parts.link_store import LinkStore
 from edge.parts.ws_carrier import WsCarrier
 from edge.proto.dialect import Dialect
+
+if TYPE_CHECKING:
+    from edge.proto.dialects.mcp_reverse.connector import McpReverseConnector
 
 MAX_CONNECTIONS = 64
 MAX_OPEN_POSTS = 16  # where the order of posts does not matter
@@ -57,6 +61,7 @@ class Way:
         self._store = store
         self._new_id = new_id
         self._rng = rng
+        self._mcp_reverse: McpReverseConnector | None = None
         self._scheme = urlsplit(config.url).scheme.lower()
         http_url = config.url if self._scheme.startswith("http") else f"http{config.url[2:]}"  # ws, wss
         self._origin, _ = split_url(http_url)
@@ -150,7 +155,7 @@ class Way:
             case "mcp-reverse":
                 from edge.proto.dialects.mcp_reverse.connector import McpReverseConnector
 
-                return McpReverseConnector(
+                self._mcp_reverse = McpReverseConnector(
                     url_path=parts.path,
                     query=query,
                     headers=headers,
@@ -159,7 +164,10 @@ class Way:
                     description=self._description,
                     heartbeat_s=config.heartbeat_s,
                     max_message_bytes=config.max_message_bytes,
+                    # What the last carrier has learned about the other end: its version shows only over time.
+                    quirks=self._mcp_reverse.quirks if self._mcp_reverse is not None else None,
                 )
+                return self._mcp_reverse
             case "long-poll":
                 from edge.proto.dialects.long_poll.connector import LongPollConnector
 

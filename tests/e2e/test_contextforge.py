@@ -105,7 +105,14 @@ def test_a_restart_of_the_gateway_is_survived() -> None:
 
 
 def test_a_wrong_token_is_refused_with_what_to_look_at(gateway: ContextForge) -> None:
-    uplink = f'[uplinks.cf]\ndialect = "contextforge"\nurl = "{gateway.url}"\ntoken_env = "T"\npublish = "all"\nproxy = "none"\n'
+    uplink = f"""
+[uplinks.cf]
+dialect = "contextforge"
+url = "{gateway.url}"
+token_env = "T"
+publish = "all"
+proxy = "none"
+"""
     with running(f'name = "plant-8"\n{JSON_LOG}{toy_server()}{uplink}', env={"T": "not.a.token"}) as edge:
         eventually(lambda: links(edge)[0]["state"] == "degraded", edge.said)
         reason = links(edge)[0]["reason"]

@@ -105,7 +105,7 @@ def test_a_call_in_flight_survives_a_cut_and_runs_once(
 
 
 def test_many_cuts_lose_nothing_and_repeat_nothing(place: Site, threads: ThreadPoolExecutor) -> None:
-    with through_a_relay(place) as (hub, wire, edge):
+    with through_a_relay(place) as (hub, wire, _):
         client = Client(hub, hub.endpoint)
         before = 0
         for _ in range(8):

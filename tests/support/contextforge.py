@@ -110,7 +110,7 @@ class ContextForge:
         self, method: str, path: str, body: Mapping[str, Any] | None = None, token: str | None = None
     ) -> Reply:
         """One request to its HTTP API."""
-        request = urllib.request.Request(self.url + path, method=method)  # noqa: S310  always http://127.0.0.1
+        request = urllib.request.Request(self.url + path, method=method)
         if token is not None:
             request.add_header("Authorization", f"Bearer {token}")
         data = None
@@ -118,7 +118,7 @@ class ContextForge:
             request.add_header("Content-Type", "application/json")
             data = json.dumps(body).encode()
         try:
-            with urllib.request.urlopen(request, data, timeout=30) as answer:  # noqa: S310  as above
+            with urllib.request.urlopen(request, data, timeout=30) as answer:
                 status, text = answer.status, answer.read().decode()
         except urllib.error.HTTPError as exc:
             with exc:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from edge.parts.link_store import LinkStore
 from edge.parts.uplink_way import Way
 from edge.parts.ws_carrier import WsCarrier
 from edge.proto.dialect import HttpCall, OpenStream, OpenWebSocket, Start
+from edge.proto.dialects.mcp_reverse.connector import McpReverseConnector
 
 
 class WayRig:
@@ -121,3 +123,14 @@ async def test_a_polling_link_goes_on_with_the_session_it_remembers(tmp_path: Pa
     assert (await rig.first()).target == "/poll?session_id=0123456789abcdef"
     rig.way.remember(None)
     assert (await rig.first()).target == "/register"
+
+
+async def test_what_a_carrier_learned_of_an_sse_gateway_is_given_to_the_next() -> None:
+    rig = WayRig(dialect="mcp-reverse")
+    first, _ = rig.way()
+    assert isinstance(first, McpReverseConnector)
+    first.quirks = replace(first.quirks, forgets_by_age=True)
+    second, _ = rig.way()
+    assert isinstance(second, McpReverseConnector)
+    assert second is not first
+    assert second.quirks.forgets_by_age
