@@ -23,7 +23,7 @@ SESSION_SECONDS = (1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 216
 
 NOT_METHODS = ("listen", "terminate", "invalid", "unknown")  # GET, DELETE, no method, any other method
 RESULTS = ("success", "error")
-SESSION_ENDS = ("client_delete", "idle_timeout", "init_failed", "gateway_shutdown", "limit")
+SESSION_ENDS = ("client_delete", "idle_timeout", "init_failed", "gateway_shutdown", "limit", "link_ended")
 RESET_REASONS = ("unknown_session", "expired", "terminated")
 REFUSED_STATUSES = (
     "400", "401", "403", "404", "405", "406", "408", "409", "413", "415", "417", "421", "429", "431",

@@ -14,6 +14,7 @@ from edge.net.socket_stream import RECEIVE_BYTES, SocketStream
 from edge.scopes import goodbye
 
 PIECE_BYTES = 65536  # of a write that has to wait: each piece is progress that earns a new time limit
+TLS_PIECE_BYTES = 16384  # one TLS record; OpenSSL's buffers keep the size of the largest piece they ever held
 LINGER_BYTES = 16 * 1024 * 1024
 LINGER_S = 5.0
 
@@ -116,11 +117,12 @@ class Wire:
 
     async def _send_slowly(self, view: memoryview) -> None:
         is_sent = False
+        size = TLS_PIECE_BYTES if isinstance(self.stream, trio.SSLStream) else PIECE_BYTES
         with trio.CancelScope() as scope:
             try:
-                for start in range(0, len(view), PIECE_BYTES):
+                for start in range(0, len(view), size):
                     scope.deadline = trio.current_time() + self._limit_s
-                    await self.stream.send_all(view[start : start + PIECE_BYTES])
+                    await self.stream.send_all(view[start : start + size])
                 is_sent = True
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass

@@ -13,6 +13,7 @@ from operator import index
 import trio
 
 RECEIVE_BYTES = 65536
+TLS_RECEIVE_BYTES = 16384  # an SSLStream above us names no size; OpenSSL keeps the size of the largest it got
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -57,7 +58,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
             self._waits_to_send = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        most = RECEIVE_BYTES if max_bytes is None else index(max_bytes)
+        most = TLS_RECEIVE_BYTES if max_bytes is None else index(max_bytes)
         if most < 1:
             raise ValueError("max_bytes must be at least 1")
         while True:

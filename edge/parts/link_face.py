@@ -97,7 +97,7 @@ class LinkFace:
         finally:
             self._nursery, self._has_ended = None, True
             if self._session is not None:
-                self._sessions.end(self._session, "client_delete")
+                self._sessions.end(self._session, "link_ended")
 
     async def drain(self) -> None:
         """Take no more requests, and return when those in flight have been answered."""

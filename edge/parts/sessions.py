@@ -22,7 +22,7 @@ from edge.proto.session import Session
 
 log = logging.getLogger("edge.sessions")
 
-EndReason = Literal["client_delete", "idle_timeout", "init_failed", "gateway_shutdown", "limit"]
+EndReason = Literal["client_delete", "idle_timeout", "init_failed", "gateway_shutdown", "limit", "link_ended"]
 
 OUTBOX_LIMIT = 256
 OUTBOX_BYTES = 1_048_576

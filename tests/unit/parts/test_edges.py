@@ -1,0 +1,240 @@
+"""Edges by name: how links come, are replaced, interrupted and lost, and names are forgotten."""
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from edge.errors import Gone, Unavailable
+from tests.support.edges_rig import EdgesRig, edges_rig
+
+Errors = list[Exception]
+
+
+async def call(rig: EdgesRig, errors: Errors | None = None, name: str = "a") -> Any:
+    try:
+        return (await rig.upstreams[name].request("tools/call", '{"name":"echo"}', timeout_s=0)).text
+    except (Gone, Unavailable) as exc:
+        if errors is None:
+            raise
+        errors.append(exc)
+
+
+async def test_a_link_makes_an_upstream_that_is_ready(autojump_clock: MockClock) -> None:
+    async with edges_rig() as rig:
+        await rig.arrive(rig.link("a"))
+        assert rig.upstreams["a"].is_ready
+        assert [tool.key for tool in rig.upstreams["a"].catalog.tools] == ["echo"]
+        assert rig.health.statuses["edge:a"].is_good
+        assert rig.metrics.edges["a"].connected
+        assert await call(rig) == "{}"
+        assert "a" in rig.changes
+        assert rig.edges.connected() == ["a"]
+
+
+async def test_a_newer_link_takes_the_place_and_calls_of_the_older_fail_once(
+    autojump_clock: MockClock,
+) -> None:
+    errors: Errors = []
+    async with edges_rig() as rig, trio.open_nursery() as nursery:
+        older = await rig.arrive(rig.link("a"))
+        older.is_mute = True
+        nursery.start_soon(call, rig, errors)
+        await rig.quiet()
+        newer = await rig.arrive(rig.link("a"))
+        assert older.left is not None
+        assert older.left.startswith("replaced by a newer connection")
+        assert [type(exc) for exc in errors] == [Gone]
+        assert "outcome unknown" in str(errors[0])
+        assert rig.upstreams["a"].is_ready
+        assert await call(rig) == "{}"
+        assert newer.seen.count("initialize") == 1
+        assert (rig.metrics.hub.replaced, rig.metrics.hub.lost["replaced"]) == (1, 1)
+        assert rig.metrics.hub.links["contextforge"] == 1
+        assert len(rig.edges) == rig.edges.count_of("a") == 1
+
+
+async def test_a_foreign_link_ends_with_its_carrier(autojump_clock: MockClock) -> None:
+    async with edges_rig() as rig:
+        link = rig.link("a")
+        carrier = await rig.arrive(link)
+        carrier.cut()
+        rig.edges.settle(link)
+        await rig.quiet()
+        assert rig.edges.link("a") is None
+        status = rig.health.statuses["edge:a"]
+        assert (status.state, status.reason) == ("degraded", "not connected")
+        with pytest.raises(Unavailable, match="not connected"):
+            await call(rig)
+
+
+async def test_calls_wait_while_a_link_of_ours_is_interrupted(autojump_clock: MockClock) -> None:
+    async with edges_rig() as rig, trio.open_nursery() as nursery:
+        link = rig.link("a", own=True)
+        carrier = await rig.arrive(link)
+        carrier.is_mute = True
+        answers: list[str] = []
+
+        async def keep() -> None:
+            answers.append(await call(rig))
+
+        nursery.start_soon(keep)
+        await rig.quiet()
+        carrier.cut()
+        rig.edges.settle(link)
+        await trio.sleep(60)
+        assert answers == []
+        again = await rig.carry(link)
+        again.say({"jsonrpc": "2.0", "id": 3, "result": {}})
+        await rig.quiet()
+        assert answers == ["{}"]
+        assert rig.edges.link("a") is link
+
+
+async def test_a_new_call_waits_three_seconds_for_an_interrupted_link(autojump_clock: MockClock) -> None:
+    errors: Errors = []
+    async with edges_rig() as rig:
+        link = rig.link("a", own=True)
+        carrier = await rig.arrive(link)
+        carrier.cut()
+        started = trio.current_time()
+        await call(rig, errors)
+        assert trio.current_time() - started == 3
+        assert isinstance(errors[0], Unavailable)
+        assert "nothing was sent" in str(errors[0])
+        assert rig.edges.link("a") is link
+
+
+async def test_an_interrupted_link_is_not_given_up_for_its_silence(autojump_clock: MockClock) -> None:
+    async with edges_rig(resume_grace_s=1000) as rig:
+        link = rig.link("a", own=True)
+        carrier = await rig.arrive(link)
+        carrier.cut()
+        await trio.sleep(900)
+        assert rig.edges.link("a") is link
+        assert link.link.ended is None
+        await rig.carry(link)
+        assert await call(rig) == "{}"
+
+
+async def test_a_link_that_is_not_resumed_in_time_ends(autojump_clock: MockClock) -> None:
+    errors: Errors = []
+    async with edges_rig(resume_grace_s=120) as rig, trio.open_nursery() as nursery:
+        link = rig.link("a", own=True)
+        carrier = await rig.arrive(link)
+        carrier.is_mute = True
+        nursery.start_soon(call, rig, errors)
+        await rig.quiet()
+        carrier.cut()
+        rig.edges.settle(link)
+        await trio.sleep(119)
+        assert errors == []
+        await trio.sleep(2)
+        assert [type(exc) for exc in errors] == [Gone]
+        assert link.link.ended == "not resumed within 120 s"
+        assert rig.edges.by_id("id-of-a") is None
+        assert rig.metrics.hub.lost["dead"] == 1
+
+
+async def test_a_call_that_was_not_sent_yet_is_said_to_be_so(autojump_clock: MockClock) -> None:
+    errors: Errors = []
+    async with edges_rig() as rig, trio.open_nursery() as nursery:
+        link = rig.link("a", own=True)
+        carrier = await rig.arrive(link)
+        carrier.is_mute = True
+        carrier.cut()  # but nobody has noticed: as if it went between the look and the write
+        link.link.suspended_since = None
+
+        async def waiting_call() -> None:
+            await call(rig, errors)
+
+        nursery.start_soon(waiting_call)
+        await rig.quiet()
+        rig.edges.end(link, "over", "broken")
+        await rig.quiet()
+        assert [type(exc) for exc in errors] == [Unavailable]
+
+
+async def test_a_server_that_is_no_good_ends_its_link(autojump_clock: MockClock) -> None:
+    async with edges_rig() as rig:
+        link = rig.link("a")
+        carrier = await rig.arrive(link, refuses=True)
+        assert carrier.left is not None
+        assert "broken" in carrier.left
+        assert rig.edges.link("a") is None
+        assert rig.metrics.hub.lost["protocol"] == 1
+
+
+async def test_a_server_that_answers_no_ping_any_more_ends_its_link(autojump_clock: MockClock) -> None:
+    async with edges_rig() as rig:
+        carrier = await rig.arrive(rig.link("a"))
+        carrier.is_mute = True
+        await trio.sleep(45)
+        assert carrier.left is not None
+        assert "ping" in carrier.left
+        assert rig.metrics.hub.lost["dead"] == 1
+
+
+async def test_a_name_is_forgotten_when_it_was_not_seen_for_long(autojump_clock: MockClock) -> None:
+    async with edges_rig(forget_s=3600) as rig:
+        link = rig.link("a", owner="box")
+        carrier = await rig.arrive(link)
+        carrier.cut()
+        rig.edges.settle(link)
+        await trio.sleep(3590)
+        assert rig.edges.owner_of("a") == "box"
+        await trio.sleep(20)
+        assert rig.edges.owner_of("a") is None
+        assert "a" not in rig.upstreams
+        assert "edge:a" not in rig.health.statuses
+        assert "a" not in rig.metrics.edges
+        await rig.arrive(rig.link("a"))
+        assert rig.upstreams["a"].is_ready
+
+
+async def test_at_the_end_calls_end_before_their_links(autojump_clock: MockClock) -> None:
+    answers: list[str] = []
+    async with edges_rig() as rig, trio.open_nursery() as nursery:
+        carrier = await rig.arrive(rig.link("a"))
+        idle = await rig.arrive(rig.link("b"))
+        carrier.is_mute = True
+
+        async def keep() -> None:
+            answers.append(await call(rig))
+
+        nursery.start_soon(keep)
+        await rig.quiet()
+        rig.intake.cancel()
+        await rig.quiet()
+        assert idle.left == "the hub is restarting"
+        assert carrier.left is None
+        carrier.say({"jsonrpc": "2.0", "id": 3, "result": {}})
+        await rig.has_ended.wait()
+        assert answers == ["{}"]
+        assert carrier.left == "the hub is restarting"
+        assert rig.metrics.hub.lost["shutdown"] == 2
+
+
+async def test_what_servers_tell_goes_to_the_gateway(autojump_clock: MockClock) -> None:
+    async with edges_rig() as rig:
+        carrier = await rig.arrive(rig.link("a"))
+        for method in ("resources/updated", "message"):
+            carrier.say({"jsonrpc": "2.0", "method": f"notifications/{method}", "params": {"uri": method}})
+        assert rig.changes[-2:] == ['a {"uri": "resources/updated"}', 'a {"uri": "message"}']
+
+
+async def test_the_details_of_a_link_are_shown(autojump_clock: MockClock) -> None:
+    async with edges_rig() as rig:
+        link = rig.link("a", owner="box", own=True)
+        carrier = await rig.arrive(link)
+        rig.edges.refresh()
+        detail = rig.health.statuses["edge:a"].detail
+        assert (detail["dialect"], detail["kind"], detail["is_suspended"]) == ("contextforge", "own", False)
+        assert detail["connections"] == 1
+        assert "id-of-a" not in str(detail)
+        carrier.cut()
+        rig.edges.end(link, "over", "broken")
+        rig.edges.refresh()
+        assert rig.health.statuses["edge:a"].detail == {"edge": "box"}
+        assert rig.edges.pending_bytes() == 0
