@@ -2,13 +2,22 @@
 
 import argparse
 import os
+import socket
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from edge.cli import exit_codes
 from edge.cli.configfile import config_places, find_config, read_config, warnings_of
 from edge.cli.output import harmless, painted, say, say_json, say_problems
-from edge.config.model import EdgeConfig, ServerConfig, StdioServerConfig
+from edge.config.model import (
+    EdgeConfig,
+    HubConfig,
+    ServerConfig,
+    ServerTlsConfig,
+    StdioServerConfig,
+    UplinkConfig,
+)
 from edge.errors import ConfigError
 
 
@@ -61,7 +70,11 @@ def address_of(server: ServerConfig) -> str:
 def summary_of(config: EdgeConfig) -> dict[str, Any]:
     """What a good config leads to."""
     return {
-        "gateway": {"listen": list(config.gateway.listen), "path": config.gateway.path},
+        "gateway": {
+            "enabled": config.gateway.enabled,
+            "listen": list(config.gateway.listen),
+            "path": config.gateway.path,
+        },
         "admin": config.admin.listen if config.admin.enabled else None,
         "servers": [
             {
@@ -72,16 +85,41 @@ def summary_of(config: EdgeConfig) -> dict[str, Any]:
             }
             for name, server in config.servers.items()
         ],
+        "uplinks": [
+            {
+                "name": name,
+                "dialect": uplink.dialect,
+                "url": uplink.shown_url,
+                "links": list(links_of(config, uplink)),
+            }
+            for name, uplink in config.uplinks.items()
+        ],
+        "hub": None if config.hub is None else hub_summary(config.hub),
+    }
+
+
+def links_of(config: EdgeConfig, uplink: UplinkConfig) -> Mapping[str, str | None]:
+    """The names that an uplink publishes here and now, each with the server behind it."""
+    return uplink.links(config.name or socket.gethostname(), tuple(config.servers))
+
+
+def hub_summary(hub: HubConfig) -> dict[str, Any]:
+    """Where edges connect to, by what, and how it is known who they are."""
+    asked = {"jwt": hub.jwt, "webhook": hub.webhook}
+    return {
+        "listen": list(hub.listen),
+        "dialects": list(hub.dialects),
+        "edges": list(hub.edges),
+        "asks": [way for way, table in asked.items() if table is not None],
     }
 
 
 def summary_lines(config: EdgeConfig) -> list[str]:
     """The same for people."""
-    scheme = "https" if config.gateway.tls else "http"
-    lines = [
-        f"  endpoint  {text if text.startswith('unix:') else f'{scheme}://{text}'}  {config.gateway.path}"
-        for text in config.gateway.listen
-    ]
+    gateway, hub = config.gateway, config.hub
+    lines = [f"  endpoint  {at(text, gateway.tls)}  {gateway.path}" for text in gateway.listen]
+    if not gateway.enabled:
+        lines = ["  endpoint  off"]
     admin = config.admin.listen
     shown = admin if admin.startswith("unix:") else f"http://{admin}"
     lines.append(f"  admin     {shown if config.admin.enabled else 'off'}")
@@ -90,4 +128,19 @@ def summary_lines(config: EdgeConfig) -> list[str]:
         lines.append(
             f"  server    {name}  ({kind}: {address_of(server)}{', required' if server.required else ''})"
         )
+    for name, uplink in config.uplinks.items():
+        links = links_of(config, uplink)
+        lines.append(f"  uplink    {name}  ({uplink.dialect}: {uplink.shown_url})  as {', '.join(links)}")
+    if hub is not None:
+        ways = [f"{len(hub.edges)} by token"] if hub.edges else []
+        ways += hub_summary(hub)["asks"]
+        lines += [
+            f"  hub       {at(text, hub.tls)}  ({', '.join(hub.dialects)}; edges: {', '.join(ways)})"
+            for text in hub.listen
+        ]
     return lines
+
+
+def at(address: str, tls: ServerTlsConfig | None) -> str:
+    """A listener's address as a URL, if it has one."""
+    return address if address.startswith("unix:") else f"{'https' if tls else 'http'}://{address}"
