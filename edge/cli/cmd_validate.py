@@ -69,12 +69,9 @@ def address_of(server: ServerConfig) -> str:
 
 def summary_of(config: EdgeConfig) -> dict[str, Any]:
     """What a good config leads to."""
+    gateway = config.gateway
     return {
-        "gateway": {
-            "enabled": config.gateway.enabled,
-            "listen": list(config.gateway.listen),
-            "path": config.gateway.path,
-        },
+        "gateway": {"listen": list(gateway.listen), "path": gateway.path} if gateway.enabled else None,
         "admin": config.admin.listen if config.admin.enabled else None,
         "servers": [
             {

@@ -45,7 +45,9 @@ class ToyCarrier:
         with self._scope:
             while True:
                 for line in await link.outbox.take():
-                    self._answer(json.loads(link.frame(line).partition("{")[2].join(("{", ""))))
+                    frame = link.frame(line)
+                    assert frame is not None
+                    self._answer(json.loads(frame[frame.index("{") :]))
 
     def cut(self, reason: str = "cut") -> None:
         self.link.link.detach(self, reason)
@@ -53,7 +55,9 @@ class ToyCarrier:
 
     def say(self, message: Mapping[str, Any]) -> None:
         numbered, text = self.link.link.numbered, json.dumps(message)
-        self.link.link.take_in(text if numbered is None else f"{numbered.received + 1} {numbered.sent} {text}")
+        self.link.link.take_in(
+            text if numbered is None else f"{numbered.received + 1} {numbered.sent} {text}"
+        )
 
     def _answer(self, message: dict[str, Any]) -> None:
         method = message["method"]

@@ -2,14 +2,44 @@
 
 import ast
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from edge.cli.cmd_help import read_topics
+from edge.config.model import (
+    AdminConfig,
+    BackoffConfig,
+    GatewayConfig,
+    HttpServerConfig,
+    HubConfig,
+    HubEdge,
+    HubJwt,
+    HubWebhook,
+    LogConfig,
+    ServerLimits,
+    StdioServerConfig,
+    UplinkConfig,
+)
 
 EDGE = Path(__file__).resolve().parents[2] / "edge"
 PAGES = read_topics()
+TABLES: Mapping[str, tuple[Any, ...]] = {
+    "gateway": (GatewayConfig,),
+    "admin": (AdminConfig,),
+    "log": (LogConfig,),
+    "servers.NAME": (StdioServerConfig, HttpServerConfig),
+    "uplinks.NAME": (UplinkConfig,),
+    "hub": (HubConfig,),
+    "hub.edges.NAME": (HubEdge,),
+    "hub.jwt": (HubJwt,),
+    "hub.webhook": (HubWebhook,),
+    "limits": (ServerLimits,),
+    "restart": (BackoffConfig,),
+    "reconnect": (BackoffConfig,),
+}
 LOG_LEVELS = {
     "info": "info",
     "warning": "warning",
@@ -17,6 +47,18 @@ LOG_LEVELS = {
     "exception": "error",
     "critical": "critical",
 }
+NEWS_ONLY = "warning, debug"  # a warning when it is news
+LEVELS_BY_CASE = {
+    "link down": NEWS_ONLY,
+    "webhook failed": NEWS_ONLY,
+    "edge refused": NEWS_ONLY,
+    "edge gone before it was ready": NEWS_ONLY,
+    "remark on a link": "any",
+}
+
+
+def default_of_parameter(function: Any, name: str) -> Any:
+    return function.__kwdefaults__[name]
 
 
 def rows(page: str, heading: str = "") -> list[list[str]]:
@@ -29,7 +71,7 @@ def rows(page: str, heading: str = "") -> list[list[str]]:
             inside = line.lstrip("# ").startswith(heading)
         is_head = following.startswith("|---") or line.startswith("|---")
         if inside and line.startswith("| ") and not is_head:
-            found.append([cell.strip() for cell in line.strip("|").split(" | ")])
+            found.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line[1:-1])])
     return found
 
 
@@ -64,9 +106,22 @@ def command_lines(page: str) -> Iterator[list[str]]:
     """Words after `mcp-edge` of every command line; two blanks end one, what follows is a comment."""
     inline = re.sub(r"\s+", " ", PAGES[page])
     for line in [*"\n".join(blocks(page)).splitlines(), *quoted(inline)]:
-        words = re.split(r"\s{2,}", line)[0].split()
-        if words[:1] == ["mcp-edge"] and len(words) > 1:
-            yield words[1:]
+        if line.startswith("mcp-edge "):
+            yield shlex.split(re.split(r"\s{2,}", line)[0])[1:]
+
+
+def here_document(page: str, name: str) -> str:
+    """The file that a block writes with `cat > NAME <<'END'`."""
+    (found,) = (
+        match[1]
+        for block in blocks(page)
+        if (
+            match := re.search(
+                rf"^cat > {re.escape(name)} <<'END'\n(.*?)^END$", block, re.MULTILINE | re.DOTALL
+            )
+        )
+    )
+    return found
 
 
 @cache
@@ -93,6 +148,8 @@ def log_messages() -> dict[str, str]:
     found: dict[str, str] = {}
     for tree in trees():
         for node in ast.walk(tree):
+            if (text := logged_by_case(node)) is not None:
+                found[text] = LEVELS_BY_CASE[text]
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
@@ -103,3 +160,12 @@ def log_messages() -> dict[str, str]:
             ):
                 found[str(node.args[0].value)] = LOG_LEVELS[node.func.attr]
     return found
+
+
+def logged_by_case(node: ast.AST) -> str | None:
+    """The message of a call whose first argument decides on the level: `log.log`, or a hub's note of a refusal."""
+    if not isinstance(node, ast.Call) or len(node.args) < 2 or not isinstance(node.args[1], ast.Constant):
+        return None
+    called = ast.unparse(node.func)
+    is_one = called in ("log.log", "self.note", "self._refusals.note")
+    return str(node.args[1].value) if is_one else None

@@ -1,20 +1,21 @@
 """The manual says what is so: its commands, keys, topics, errors, metrics, messages and numbers are the program's."""
 
+import io
 import re
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge import app, backoff, metrics
+from edge import metrics
 from edge.app import App
-from edge.cli import configfile
-from edge.cli.arguments import COMMANDS, parse_arguments
+from edge.cli import cmd_connect
+from edge.cli.arguments import COMMANDS, build_parser, parse_arguments
 from edge.cli.cmd_help import list_of
 from edge.cli.main import main
-from edge.config.load import default_of, keys_of, load
+from edge.config.load import keys_of, load
 from edge.config.model import (
     DIALECTS,
     AdminConfig,
@@ -33,38 +34,31 @@ from edge.config.model import (
     UplinkConfig,
     UplinkTls,
 )
-from edge.config.template import toml_value
+from edge.config.secrets import Secret
+from edge.gate.edge_auth import Denied, Edge, TokenAuth
 from edge.health import State
 from edge.log import Redactor
 from edge.net import child, reaper
-from edge.net.http_wire import HttpLimits
 from edge.parts import (
     admin,
-    catalog_loader,
     conversation,
-    desired,
-    event_stream,
-    gateway,
     http_upstream,
-    peer_channel,
-    results,
-    sessions,
-    stdio_channel,
-    streamable_channel,
-    subscriptions,
-    upstream,
-    views,
+    hub_routes,
+    kept_link,
+    link_channel,
+    wake,
 )
-from edge.parts.exchange import Exchange
-from edge.parts.peer_channel import Outbox
-from edge.proto import catalog, jsonrpc, listing, mcp, session, uritemplate
+from edge.proto import catalog, jsonrpc, mcp
 from edge.proto.classify import SESSIONLESS_METHODS
-from edge.proto.replay import ReplayRing
-from edge.supervise import slot
+from edge.proto.dialects.long_poll.acceptor import LONGEST_HOLD_S
+from edge.proto.dialects.mcp_reverse.connector import McpReverseConnector
 from tests.support.manual import (
     PAGES,
+    TABLES,
     blocks,
     command_lines,
+    default_of_parameter,
+    here_document,
     log_messages,
     program_texts,
     quoted,
@@ -72,20 +66,6 @@ from tests.support.manual import (
     section,
 )
 
-TABLES: Mapping[str, tuple[Any, ...]] = {
-    "gateway": (GatewayConfig,),
-    "admin": (AdminConfig,),
-    "log": (LogConfig,),
-    "servers.NAME": (StdioServerConfig, HttpServerConfig),
-    "uplinks.NAME": (UplinkConfig,),
-    "hub": (HubConfig,),
-    "hub.edges.NAME": (HubEdge,),
-    "hub.jwt": (HubJwt,),
-    "hub.webhook": (HubWebhook,),
-    "limits": (ServerLimits,),
-    "restart": (BackoffConfig,),
-    "reconnect": (BackoffConfig,),
-}
 TOML_START = re.compile(
     r"\[(?:gateway|admin|log|servers\.\w+|uplinks\.\w+|hub(?:\.[\w.-]+)?)\]$|[a-z_]+ = ", re.MULTILINE
 )
@@ -103,10 +83,6 @@ class Anything(Mapping[str, str]):
 
     def __len__(self) -> int:
         return 0
-
-
-def default_of_parameter(function: Any, name: str) -> Any:
-    return function.__kwdefaults__[name]
 
 
 # -- pages and topics
@@ -192,6 +168,7 @@ def test_every_word_in_backticks_that_looks_like_a_key_is_one() -> None:
                 is_log_field = topic == "logs" and word in {"took_s", "retry_s", "within_s"}
                 is_metric = word.startswith("mcp_edge_")
                 is_member = topic == "health" and word in {"rtt_s", "next_attempt_in_s"}
+                is_member |= topic == "hub" and word in {"message_bytes"}
                 assert word in keys or is_log_field or is_metric or is_member, f"{topic}: {word}"
 
 
@@ -200,9 +177,74 @@ def test_every_config_in_the_manual_loads() -> None:
     for topic in PAGES:
         for block in blocks(topic):
             if TOML_START.match(block):
-                load(block, env=Anything(), read_secret=lambda path: "secret", source=topic)
+                load(block, env=Anything(), read_secret=lambda path: "s" * 32, source=topic)
                 loaded.append(topic)
-    assert loaded == ["config", "servers", "servers"]
+    assert loaded == [
+        *(
+            "start",
+            "config",
+            "servers",
+            "servers",
+            "uplinks",
+            "uplinks",
+            "hub",
+            "contextforge",
+            "contextforge",
+        )
+    ]
+
+
+def test_the_options_of_connect_are_all_told() -> None:
+    cells = rows("uplinks", "One server, no file")
+    known = set(re.findall(r"--[a-z-]+", build_parser().commands["connect"].format_help()))
+    told = {word for row in cells for text in row for word in re.findall(r"--[a-z-]+", text)}
+    assert told == known - {"--help", "--log-format"}
+    assert {word for row in cells for word in quoted(row[2])} == set(cmd_connect.VARIABLES.values())
+
+
+# -- links
+
+
+def test_the_manuals_way_to_a_jwt_makes_one_that_a_hub_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = "0123456789abcdef" * 4
+    monkeypatch.setattr("sys.argv", ["make-token.py", "plant-7", "365"])
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{secret}\n"))
+    exec(here_document("hub", "make-token.py"), {})
+    token = capsys.readouterr().out.strip()
+    auth = TokenAuth(HubConfig(listen=("127.0.0.1:0",), jwt=HubJwt(secret=Secret(secret))))
+    verdict = auth.judge(token, time.time())
+    assert isinstance(verdict, Edge)
+    assert verdict.name == "plant-7"
+    expired = auth.judge(token, time.time() + 366 * 86400)
+    assert isinstance(expired, Denied)
+    assert expired.reason == "expired"
+
+
+def test_a_hubs_addresses_are_those_of_its_routes() -> None:
+    named = re.findall(r"https://hub\.example\.com:8443(/[^\s'?]+)", "\n".join(blocks("hub")))
+    named += [path.replace("TOKEN", "x") for path in quoted(PAGES["hub"]) if path.startswith("/e/TOKEN/")]
+    assert len(named) == 7
+    for path in named:
+        assert hub_routes.route_of(path) is not None, path
+
+
+def test_the_times_of_links_are_those_of_the_program() -> None:
+    text = re.sub(r"\s+", " ", PAGES["uplinks"])
+    uplink = UplinkConfig(name="hq", dialect="contextforge", url="https://hub")
+    back_s = uplink.reconnect.limit_s + uplink.connect_timeout_s
+    assert f"within `reconnect.limit_s` and `connect_timeout_s`: {back_s:.0f} s by default**" in text
+    assert f"within {kept_link.HURRY_S:g} s, but not again" in text
+    assert f"{kept_link.SLOW_S:.0f} to {1.25 * kept_link.SLOW_S:.0f} s" in text
+    assert f"the edge itself waits {kept_link.RESUME_S:.0f} s" in text
+    assert f"waits up to {link_channel.SUSPENDED_WAIT_S:.0f} s for the link" in text
+    assert f"for {wake.MISSING_S:.0f} s or more" in text
+    assert (
+        f"every {default_of_parameter(McpReverseConnector.__init__, 'heartbeat_s'):.0f} s (hub: 15 s)" in text
+    )
+    assert f"every {LONGEST_HOLD_S:.0f} s: so long a poll waits" in text
+    assert cmd_connect.BACKOFF_LIMIT_S == 60
 
 
 def test_an_assignment_in_backticks_is_good_config() -> None:
@@ -285,7 +327,7 @@ def test_the_states_of_the_health_page_are_all_there_are() -> None:
 def test_the_members_that_everybody_sees_are_in_the_health_page() -> None:
     told = {word for cells in rows("health", "Reading a line") for word in quoted(cells[0])}
     assert told | {"name"} >= admin.FOR_EVERYBODY
-    of_links = {"url", "published_as", "kind", "session", "is_resumable"}
+    of_links = {"url", "published_as", "kind", "session", "is_resumable", "edge", "peer", "is_suspended"}
     assert told - admin.FOR_EVERYBODY == {"reason", "last_error", "pid", "stderr"} | of_links
 
 
@@ -367,94 +409,3 @@ async def test_every_metric_that_a_page_names_exists(topic: str) -> None:
     families = await exposed()
     for name in re.findall(r"\bmcp_edge_\w+", PAGES[topic]):
         assert re.sub(r"_(?:bucket|count|sum)$", "", name) in families or name in families, name
-
-
-# -- limits
-
-FIXED: Mapping[str, float] = {
-    # clients
-    "bytes in a request's head": HttpLimits(max_body_bytes=1).max_head_bytes,
-    "seconds for a head, for a TLS handshake, before a new connection's first byte": HttpLimits(
-        max_body_bytes=1
-    ).head_timeout_s,
-    "seconds for a body": HttpLimits(max_body_bytes=1).body_timeout_s,
-    "seconds a connection may be idle between requests": HttpLimits(max_body_bytes=1).idle_timeout_s,
-    "seconds without the client taking any of an answer": HttpLimits(max_body_bytes=1).write_timeout_s,
-    "seconds of silence before an answer becomes a stream": Exchange.PATIENCE_S,
-    "seconds between comments on a quiet stream": event_stream.KEEPALIVE_S,
-    "messages in a batch": jsonrpc.MAX_BATCH,
-    "notifications that wait for a session's GET stream": sessions.OUTBOX_LIMIT,
-    "bytes of them": sessions.OUTBOX_BYTES,
-    "seconds they wait while no GET stream is open": sessions.NEWS_KEEP_S,
-    "events kept of a session for resuming": default_of_parameter(ReplayRing.__init__, "max_events"),
-    "bytes kept of a session for resuming": default_of_parameter(ReplayRing.__init__, "max_bytes"),
-    "seconds that events are kept": default_of_parameter(ReplayRing.__init__, "keep_s"),
-    "subscriptions of a session": session.MAX_SUBSCRIPTIONS,
-    "characters of a URI that can be subscribed to": subscriptions.MAX_URI_CHARS,
-    "seconds a request waits for a server that is starting": gateway.START_WAIT_S,
-    "resource links remembered": results.MAX_LINKS,
-    "bytes of all servers' instructions together": catalog.MAX_INSTRUCTIONS_BYTES,
-    "characters of a URI that a template can match": uritemplate.MAX_URI_CHARS,
-    "connections to the admin listener": app.ADMIN_CONNECTIONS,
-    # servers
-    "seconds for the answer to a `ping`": conversation.PING_TIMEOUT_S,
-    "seconds of silence while it has calls to do": conversation.BUSY_SILENCE_S,
-    "seconds for an HTTP server's handshake, and for a page of a list": conversation.START_TIMEOUT_S,
-    "seconds for subscribing, and for setting a log level": upstream.CONTROL_TIMEOUT_S,
-    "pages of a list": catalog_loader.PAGE_CAP,
-    "items of a list": catalog_loader.ITEM_CAP,
-    "seconds before lists are read again whose answer was lost": conversation.RETRY_LISTS_S,
-    "bytes that wait for a stdio or HTTP+SSE server to read": Outbox.__init__.__defaults__[0],  # type: ignore[index]  # it has one
-    "notifications that wait for one call's client": peer_channel.MAX_NOTES,
-    "subscriptions at a server": desired.MAX_URIS,
-    "seconds that a server's lists outlive it": views.GRACE_S,
-    "seconds up before the waits begin anew": default_of_parameter(backoff.Backoff.__init__, "forgive_after_s"),
-    "characters of a line on stderr": stdio_channel.STDERR_LINE_CHARS,
-    "lines on stderr a second": stdio_channel.STDERR_LINES_PER_S,
-    "lines on stderr kept for health": stdio_channel.STDERR_LINES,
-    "lines of noise logged for each start": stdio_channel.NOISE_SHOWN,
-    "tools of a server with metrics of their own": metrics.MAX_TOOLS,
-    # mcp-edge itself
-    "seconds the ready line waits for servers": app.FIRST_START_S,
-    "seconds that a required HTTP server may take": app.REQUIRED_HTTP_S,
-    "failures of one part in 60 s": slot.MAX_RESTARTS,
-    "bytes of a config file": configfile.MAX_CONFIG_BYTES,
-    "bytes of a secret's file": configfile.MAX_SECRET_BYTES,
-}  # fmt: skip
-
-
-def test_the_fixed_limits_are_those_of_the_program() -> None:
-    told = {cells[0]: cells[1] for cells in rows("limits") if not cells[0].startswith("`[")}
-    assert told == {what: f"{limit:.0f}" for what, limit in FIXED.items()}
-
-
-def test_limits_that_the_manual_says_twice_are_the_same() -> None:
-    assert streamable_channel.MAX_NOTES == peer_channel.MAX_NOTES
-    assert Exchange.KEEPALIVE_S == event_stream.KEEPALIVE_S
-    assert listing.MAX_PAGE_ITEMS == catalog_loader.ITEM_CAP
-    assert slot.WINDOW_S == 60
-    assert upstream.WAITING_PER_PLACE == 4
-    assert "four times as many" in PAGES["limits"]
-    assert "four times as many" in PAGES["servers"]
-    assert child.KILL_WAIT_S == 2
-
-
-def test_the_limits_that_can_be_set_have_the_defaults_of_the_config() -> None:
-    for cells in rows("limits"):
-        if (match := re.fullmatch(r"`\[(\S+)\] (\w+)(?:\.(\w+))?`", cells[0])) is None:
-            continue
-        table, key, inner = match.groups()
-        cls = next(cls for cls in TABLES[table] if key in keys_of(cls))
-        value = next(default_of(field, None) for field in fields(cls) if field.name == key)
-        assert cells[1] == toml_value(getattr(value, inner) if inner else value), cells[0]
-
-
-def test_every_bound_of_the_gateway_is_in_the_limits_page() -> None:
-    named = re.findall(r"`\[gateway\] (\w+)`", "\n".join(cells[0] for cells in rows("limits")))
-    bounds = {
-        field.name
-        for field in fields(GatewayConfig)
-        if isinstance(default_of(field, None), int | float)
-        and field.name not in ("insecure_public", "enabled")
-    }
-    assert set(named) == bounds

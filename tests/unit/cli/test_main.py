@@ -93,7 +93,60 @@ def test_a_good_config_is_summed_up_as_json(config: Path, capsys: pytest.Capture
                 {"name": "git", "kind": "stdio", "address": "sh", "required": True},
                 {"name": "plc", "kind": "http", "address": "http://plc/mcp", "required": False},
             ],
+            "uplinks": [],
+            "hub": None,
         },
+    }
+
+
+LINKED = f"""name = "box"
+gateway.enabled = false
+servers.git.command = ["sh"]
+servers.plc.command = ["sh"]
+hub.listen = "127.0.0.1:8443"
+hub.dialects = ["contextforge"]
+hub.jwt.secret_env = "JWT_SECRET"
+hub.edges.plant-7.token_sha256 = "{"1" * 64}"
+uplinks.cf = {{ dialect = "contextforge", url = "wss://hq?key=${{QUERY}}", publish = "all" }}
+uplinks.hq = {{ dialect = "long-poll", url = "https://hq/x", servers = ["plc"] }}
+"""
+
+
+@pytest.fixture
+def linked(config: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("JWT_SECRET", "s" * 32)
+    monkeypatch.setenv("QUERY", "not-to-be-seen")
+    config.write_text(LINKED)
+    return config
+
+
+def test_uplinks_and_the_hub_are_summed_up(linked: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "-c", str(linked)]) == 0
+    assert capsys.readouterr().out == (
+        f"{linked}: good\n"
+        "  endpoint  off\n"
+        "  admin     http://127.0.0.1:9766\n"
+        "  server    git  (stdio: sh)\n"
+        "  server    plc  (stdio: sh)\n"
+        "  uplink    cf  (contextforge: wss://hq)  as box\n"
+        "  uplink    hq  (long-poll: https://hq/x)  as box-plc\n"
+        "  hub       http://127.0.0.1:8443  (contextforge; edges: 1 by token, jwt)\n"
+    )
+
+
+def test_uplinks_and_the_hub_are_summed_up_as_json(linked: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "-c", str(linked), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)["summary"]
+    assert summary["gateway"] is None
+    assert summary["uplinks"] == [
+        {"name": "cf", "dialect": "contextforge", "url": "wss://hq", "links": ["box"]},
+        {"name": "hq", "dialect": "long-poll", "url": "https://hq/x", "links": ["box-plc"]},
+    ]
+    assert summary["hub"] == {
+        "listen": ["127.0.0.1:8443"],
+        "dialects": ["contextforge"],
+        "edges": ["plant-7"],
+        "asks": ["jwt"],
     }
 
 

@@ -1,4 +1,4 @@
-"""The README's example is a config that loads."""
+"""The README's examples are configs that load."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,8 @@ from edge.config.load import load
 README = Path(__file__).resolve().parents[3] / "README.md"
 
 
-def test_the_example_config_loads() -> None:
-    (example,) = re.findall(r"^```toml\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-    config = load(example, env={}, read_secret=lambda path: "secret", source="README.md")
+def test_the_example_configs_load_one_after_the_other() -> None:
+    servers, uplink = re.findall(r"^```toml\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    config = load(f"{servers}\n{uplink}", env={}, read_secret=lambda path: "secret", source="README.md")
     assert set(config.servers) == {"git", "plc"}
+    assert set(config.uplinks) == {"hq"}

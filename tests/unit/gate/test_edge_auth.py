@@ -106,7 +106,7 @@ def test_a_clock_that_is_a_little_off_is_forgiven() -> None:
     [
         token(key="another-key-of-forty-characters-or-more-"),
         token(key="k" * 64, algorithm="HS512"),
-        jwt.encode({"sub": "ship", "exp": NOW + 60}, None, algorithm="none"),
+        jwt.encode({"sub": "ship", "exp": NOW + 60}, "", algorithm="none"),
         "a.b.c",
         "..",
         token()[:-2] + "AA",

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from edge.errors import Gone, Unavailable
+from edge.errors import Gone, RpcError, Unavailable
 from tests.support.edges_rig import EdgesRig, edges_rig
 
 Errors = list[Exception]
@@ -207,8 +207,7 @@ async def test_at_the_end_calls_end_before_their_links(autojump_clock: MockClock
         await rig.quiet()
         rig.intake.cancel()
         await rig.quiet()
-        assert idle.left == "the hub is restarting"
-        assert carrier.left is None
+        assert [idle.left, carrier.left] == ["the hub is restarting", None]
         carrier.say({"jsonrpc": "2.0", "id": 3, "result": {}})
         await rig.has_ended.wait()
         assert answers == ["{}"]
@@ -238,3 +237,27 @@ async def test_the_details_of_a_link_are_shown(autojump_clock: MockClock) -> Non
         rig.edges.refresh()
         assert rig.health.statuses["edge:a"].detail == {"edge": "box"}
         assert rig.edges.pending_bytes() == 0
+
+
+async def test_what_is_no_message_is_said_once_and_fails_the_call_it_answers(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors: list[RpcError] = []
+    async with edges_rig() as rig, trio.open_nursery() as nursery:
+        carrier = await rig.arrive(rig.link("a"))
+        carrier.is_mute = True
+
+        async def fail() -> None:
+            try:
+                await call(rig)
+            except RpcError as exc:
+                errors.append(exc)
+
+        nursery.start_soon(fail)
+        await rig.quiet()
+        for text in ("rubbish", "[]", '{"jsonrpc":"2.0","id":3,"result":1,"error":2}'):
+            carrier.link.link.take_in(text)
+        await rig.quiet()
+        assert "not valid" in str(errors[0])
+        assert rig.edges.link("a") is not None
+    assert sum("no JSON-RPC message" in record.message for record in caplog.records) == 1
