@@ -94,7 +94,7 @@ COMMENTS: Mapping[str, str] = {
     "hub.max_links_per_edge": "of one edge",
     "hub.max_calls_per_link": "calls at once over one link",
     "hub.max_message_bytes": "the largest message, either way",
-    "hub.max_pending_bytes": "waiting for one link to take or acknowledge them; more, and it is cut",
+    "hub.max_pending_bytes": "waiting for one link to take or acknowledge them; beyond, calls wait",
     "hub.handshake_timeout_s": "how long a link may take to be ready",
     "hub.heartbeat_s": "how often a quiet link is used",
     "hub.dead_after_s": "a link that is silent for so long is cut",

@@ -136,6 +136,7 @@ class Uplink:
             slow_s=retry.limit_s,
             good_after_s=config.good_after_s,
             max_attempts=retry.max_attempts,
+            max_message_bytes=config.max_message_bytes,
             resume=config.resume,
             remember=way.remember if config.dialect == "long-poll" else None,
             rng=self._rng,

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,7 +52,7 @@ class Visitor:
     """Who opens a carrier. `digest` is their token's, by which their requests are known again."""
 
     edge: Edge
-    digest: bytes
+    digest: bytes = field(repr=False)
     peer: str
 
 
@@ -65,12 +65,13 @@ class Opening:
 
     visitor: Visitor
     dialect: str
-    session: str
+    session: str = field(repr=False)
     name: str | None
     description: str | None
-    answer: str | None
-    link_id: str | None
+    answer: str | None = field(repr=False)
+    link_id: str | None = field(repr=False)
     peer_received: int
+    peer_max_bytes: int | None
     resumes: HubLink | None
 
 
@@ -160,16 +161,20 @@ class EdgeSessions:
         if denied is not None:
             return denied
         answer = link_id = None
+        limit = self._config.max_message_bytes
         resumes = self._resumable(visitor, dialect, offer, name)
         if resumes is not None and resumes.link.numbered is not None:
             self._take_carrier_from(resumes)
             link_id = resumes.id
-            answer = LinkAnswer(resumes.id or "", resumes.link.numbered.received).encode()
+            answer = LinkAnswer(resumes.id or "", resumes.link.numbered.received, limit).encode()
         elif offer is not None:
             link_id = secrets.token_urlsafe(24)
-            answer = LinkAnswer(link_id, 0).encode()
+            answer = LinkAnswer(link_id, 0, limit).encode()
         received = offer.received if offer is not None and resumes is not None else 0
-        return Opening(visitor, dialect, session, name, description, answer, link_id, received, resumes)
+        theirs = None if offer is None else offer.max_bytes
+        return Opening(
+            visitor, dialect, session, name, description, answer, link_id, received, theirs, resumes
+        )
 
     def open(self, opening: Opening, carrier: Carrier, dialect: Dialect) -> EdgeSession:
         """A carrier for what was prepared. Whoever opens it runs its pump, and then calls `close`."""
@@ -307,7 +312,16 @@ class EdgeSessions:
         if opening.link_id is not None:
             numbered = Numbered(max_unacked_bytes=limit_bytes, max_unacked=MAX_UNACKED)
         counts = self._metrics.opened(opening.dialect)
-        link = Link(name, nobody, numbered=numbered, limit_bytes=limit_bytes, counts=counts)
+        link = Link(
+            name,
+            nobody,
+            numbered=numbered,
+            limit_bytes=limit_bytes,
+            counts=counts,
+            max_message_bytes=min(
+                self._config.max_message_bytes, opening.peer_max_bytes or self._config.max_message_bytes
+            ),
+        )
         return HubLink(name, opening.visitor.edge.name, opening.dialect, link, opening.link_id, counts)
 
     def _not_ready(self, session: EdgeSession, reason: str) -> None:

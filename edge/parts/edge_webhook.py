@@ -86,11 +86,10 @@ class EdgeWebhook:
             self._client = self._new_client()
         async with self._client.stream("POST", self._config.url, json=question) as response:
             body = b""
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_ANSWER_BYTES:
-                    return 502, b""
-            return response.status_code, body
+            async for chunk in response.aiter_bytes():  # to its end, which `timeout_s` bounds
+                if len(body) <= MAX_ANSWER_BYTES:
+                    body += chunk
+            return (502, b"") if len(body) > MAX_ANSWER_BYTES else (response.status_code, body)
 
     def _new_client(self) -> httpx.AsyncClient:
         headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}

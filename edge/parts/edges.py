@@ -75,8 +75,10 @@ class HubLink:
 
     def tell(self, problem: str | None) -> None:
         """The edge hears how the first look at its server ended."""
-        if not self.is_discovered and self.pump is not None:
-            self.is_discovered = True
+        if self.is_discovered:
+            return
+        self.is_discovered = True
+        if self.pump is not None:
             self.pump.feed(Discovered(problem))
 
 

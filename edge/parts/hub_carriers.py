@@ -13,20 +13,16 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from edge.net.http_reply import Reply
-from edge.net.websocket import WebSocket, WebSocketClosed
 from edge.parts.edge_sessions import EdgeSession, EdgeSessions
 from edge.parts.pump import Pump
-from edge.parts.ws_carrier import WsCarrier
 from edge.proto.dialect import (
     CloseCarrier,
     Closed,
     Command,
     Comment,
     Event,
-    Garbled,
     Lost,
     Push,
-    Received,
     Requested,
     RequestGone,
     Respond,
@@ -42,20 +38,6 @@ ABNORMAL = 1006
 log = logging.getLogger("edge.hub")
 
 Feed = Callable[[Event], None]
-
-
-class HubWebSocket(WsCarrier):
-    """A WebSocket of an edge. While much waits to be written nothing is read: an edge that makes us answer and does
-    not take the answers has to wait, or is cut off by the stream's write limit."""
-
-    async def _read(self, socket: WebSocket, feed: Feed) -> WebSocketClosed:
-        while True:
-            await self.flush()
-            try:
-                message = await socket.receive()
-            except WebSocketClosed as exc:
-                return exc
-            feed(Received(message) if isinstance(message, str) else Garbled("a binary frame"))
 
 
 class Requests:

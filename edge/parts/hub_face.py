@@ -21,10 +21,11 @@ from edge.net.http_server import HttpRequest, Refusal, Reply
 from edge.net.websocket import HandshakeRefused, WebSocketClosed, accept_websocket
 from edge.parts.edge_sessions import EdgeSession, EdgeSessions, Opening, Visitor
 from edge.parts.edge_webhook import EdgeWebhook
-from edge.parts.hub_carriers import EventCarrier, HubWebSocket, PollCarrier, PollingSessions, carry
+from edge.parts.hub_carriers import EventCarrier, PollCarrier, PollingSessions, carry
 from edge.parts.hub_desk import HubDesk
 from edge.parts.hub_routes import DESK, OPENINGS, POLL, SSE, Route, named_session, route_of, token_of
 from edge.parts.refusals import Refusals
+from edge.parts.ws_carrier import WsCarrier
 from edge.proto.dialect import OWN_HEADER, Event, Opened
 from edge.proto.dialects.contextforge.acceptor import ContextForgeAcceptor
 from edge.proto.dialects.long_poll import frames
@@ -182,7 +183,7 @@ class HubFace:
         if opening is None:
             return
         config = self._config
-        carrier = HubWebSocket()
+        carrier = WsCarrier()
         dialect = ContextForgeAcceptor(
             session=opening.session,
             own=opening.answer is not None,

@@ -5,7 +5,7 @@ Source for paths: ContextForge 1.0.7, reverse proxy; mcp-reverse 1.4.0; cpp-mcp 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
@@ -31,8 +31,8 @@ class Route:
     dialect: str
     method: str
     argument: str = ""
-    prefix: str = ""
-    secret: str | None = None
+    prefix: str = field(default="", repr=False)
+    secret: str | None = field(default=None, repr=False)
 
 
 PATHS: Final[Mapping[str, Route]] = {

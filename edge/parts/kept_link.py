@@ -82,6 +82,7 @@ class KeptLink:
         slow_s: float,
         good_after_s: float,
         max_attempts: int,
+        max_message_bytes: int,
         resume: bool,
         remember: Callable[[str | None], None] | None,
         rng: Callable[[], float],
@@ -98,6 +99,7 @@ class KeptLink:
         self._slow_s = max(slow_s, SLOW_S)
         self._good_after_s = good_after_s
         self._max_attempts = max_attempts
+        self._max_bytes = max_message_bytes
         self._resume = resume
         self._remember = remember
         self._rng = rng
@@ -238,8 +240,8 @@ class KeptLink:
             return None
         logical = self._logical
         if logical is None or logical.id is None or logical.link.numbered is None:
-            return LinkOffer().encode()
-        return LinkOffer(logical.id, logical.link.numbered.received).encode()
+            return LinkOffer(max_bytes=self._max_bytes).encode()
+        return LinkOffer(logical.id, logical.link.numbered.received, self._max_bytes).encode()
 
     def _up(self, ready: Ready) -> tuple[Link, int] | None:
         """A carrier is ready: the link it carries, the one that was suspended or a new one."""
@@ -281,7 +283,15 @@ class KeptLink:
         numbered = None
         if answer is not None:
             numbered = Numbered(max_unacked_bytes=OUTBOX_BYTES, max_unacked=MAX_UNACKED)
-        link = Link(self.name, nobody, numbered=numbered, limit_bytes=OUTBOX_BYTES, counts=self._metrics)
+        theirs = self._max_bytes if answer is None or answer.max_bytes is None else answer.max_bytes
+        link = Link(
+            self.name,
+            nobody,
+            numbered=numbered,
+            limit_bytes=OUTBOX_BYTES,
+            counts=self._metrics,
+            max_message_bytes=min(self._max_bytes, theirs),
+        )
         face = self._make_face(link)
         link.receive = face.receive
         logical = Logical(link, face, None if answer is None else answer.link)

@@ -21,6 +21,11 @@ class Refusals:
         self._metrics = metrics
         self._said: dict[tuple[str, str], float] = {}
 
+    @property
+    def remembered(self) -> int:
+        """How many hosts and reasons."""
+        return len(self._said)
+
     def denied(
         self, denied: Denied, dialect: str, peer: str, *, edge: str | None = None, name: str | None = None
     ) -> None:

@@ -4,6 +4,8 @@ Negotiated by one header, `OWN_HEADER`, on the exchange that opens a carrier. A 
 `v=1; link=ID; received=N` to go on with a link; an acceptor of ours answers `v=1; link=ID; received=N`, with a new
 id and 0 if it cannot go on. Without the answer the peer is foreign and nothing here is used.
 
+Either may add `max=BYTES`: a longer message is not to be sent to it, as no carrier of it would survive that.
+
 From then on each message travels as a frame `N A MESSAGE`: its number, counted from 1 in each direction, the last
 number received from the other end, and the message. `0 A` only acknowledges. A frame starts with a digit, a JSON
 message never does. What is sent is kept until it is acknowledged; on a new carrier each end says what it has and
@@ -37,13 +39,11 @@ class LinkOffer:
 
     link: str | None = field(default=None, repr=False)
     received: int = 0
+    max_bytes: int | None = None
 
     def encode(self) -> str:
-        return (
-            f"v={VERSION}"
-            if self.link is None
-            else f"v={VERSION}; link={self.link}; received={self.received}"
-        )
+        resumed = "" if self.link is None else f"; link={self.link}; received={self.received}"
+        return f"v={VERSION}{resumed}{encoded_limit(self.max_bytes)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,14 @@ class LinkAnswer:
 
     link: str = field(repr=False)
     received: int
+    max_bytes: int | None = None
 
     def encode(self) -> str:
-        return f"v={VERSION}; link={self.link}; received={self.received}"
+        return f"v={VERSION}; link={self.link}; received={self.received}{encoded_limit(self.max_bytes)}"
+
+
+def encoded_limit(max_bytes: int | None) -> str:
+    return "" if max_bytes is None else f"; max={max_bytes}"
 
 
 def parse_offer(value: str | None) -> LinkOffer | None:
@@ -63,16 +68,16 @@ def parse_offer(value: str | None) -> LinkOffer | None:
     if members is None:
         return None
     if "link" not in members and "received" not in members:
-        return LinkOffer()
+        return LinkOffer(max_bytes=parse_limit(members))
     link = parse_link(members)
-    return None if link is None else LinkOffer(*link)
+    return None if link is None else LinkOffer(*link, parse_limit(members))
 
 
 def parse_answer(value: str | None) -> LinkAnswer | None:
     """None: a foreign peer, another version, or malformed."""
     members = parse_members(value)
     link = None if members is None else parse_link(members)
-    return None if link is None else LinkAnswer(*link)
+    return None if members is None or link is None else LinkAnswer(*link, parse_limit(members))
 
 
 def parse_members(value: str | None) -> dict[str, str] | None:
@@ -93,6 +98,12 @@ def parse_link(members: dict[str, str]) -> tuple[str, int] | None:
     if not LINK_ID.fullmatch(link) or not NUMBER.fullmatch(received):
         return None
     return link, int(received)
+
+
+def parse_limit(members: dict[str, str]) -> int | None:
+    """None: not said, or not sensibly; the sender's own limit holds then."""
+    text = members.get("max", "")
+    return int(text) if NUMBER.fullmatch(text) and int(text) > 0 else None
 
 
 def size_of(text: str) -> int:

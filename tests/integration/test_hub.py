@@ -311,6 +311,7 @@ async def test_a_hub_that_ends_lets_calls_end_and_tells_its_edges() -> None:
     answers: list[Any] = []
     async with hub(*DIALECTS) as rig, AsyncExitStack() as stack:
         edges = {d: await connect(stack, rig, d, d, script) for d, script in scripts.items()}
+        unregistered = await stack.enter_async_context(websocket_edge(rig.client("contextforge")))
 
         async def call(name: str) -> None:
             answers.append(await rig.call(name, of=name))
@@ -322,6 +323,8 @@ async def test_a_hub_that_ends_lets_calls_end_and_tells_its_edges() -> None:
             await until(lambda: all("tools/call" in script.seen for script in scripts.values()))
             await rig.drain()
             await trio.sleep(0.05)
+            await unregistered.register("contextforge-2")
+            assert (await unregistered.wait_closed())[0] in (1012, 1013)
             late = rig.client("contextforge")
             assert (await late.ask("POST", "/register", b"{}")).status == 503
             for script in scripts.values():

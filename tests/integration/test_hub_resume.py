@@ -162,3 +162,17 @@ async def test_frames_with_a_gap_end_the_link_and_only_that() -> None:
             assert await rig.call("b", n=1) == {"n": 1}
             assert rig.metrics.hub.lost["protocol"] == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_a_link_cannot_be_resumed_under_another_name() -> None:
+    async with hub("a") as rig, trio.open_nursery() as nursery:
+        own = OwnEdge(rig, nursery)
+        async with own.connected():
+            await rig.ready("a")
+        async with own.connected(register=False) as edge:
+            await edge.register("a-2")
+            assert (await edge.wait_closed())[0] == 1000
+        assert rig.acceptor.edges.connected() == ["a"]
+        async with own.connected():
+            assert await rig.call("a", n=1) == {"n": 1}
+        nursery.cancel_scope.cancel()

@@ -100,7 +100,7 @@ class BadPeer:
             raise
         return raw
 
-    def head(self, method: str, target: str, length: int | None = None, **fields: str) -> bytes:
+    def head(self, method: str, target: str, length: int | None = None, /, **fields: str) -> bytes:
         """A request's head; underscores in the fields' names stand for hyphens."""
         told = {"Host": f"127.0.0.1:{self.port}"}
         if self.token is not None:
@@ -133,7 +133,7 @@ class BadPeer:
 
     @contextlib.contextmanager
     def websocket(
-        self, path: str = "/reverse-proxy/ws", *, receive_bytes: int = 0, **fields: str
+        self, path: str = "/reverse-proxy/ws", receive_bytes: int = 0, /, **fields: str
     ) -> Iterator["RawWebSocket"]:
         """After the handshake. Raises: Refused."""
         connection = self.connect(receive_bytes=receive_bytes)
@@ -160,7 +160,7 @@ class BadPeer:
             yield RawWebSocket(connection, rest, headers)
 
     @contextlib.contextmanager
-    def registered(self, name: str = "", **fields: str) -> Iterator["RawWebSocket"]:
+    def registered(self, name: str = "", /, **fields: str) -> Iterator["RawWebSocket"]:
         """A WebSocket whose server has been looked at."""
         with self.websocket(**fields) as found:
             found.register(name or self.edge)
@@ -172,7 +172,7 @@ class BadPeer:
     # -- mcp-reverse
 
     @contextlib.contextmanager
-    def events(self, name: str = "", **fields: str) -> Iterator["RawEvents"]:
+    def events(self, name: str = "", /, **fields: str) -> Iterator["RawEvents"]:
         """An open event stream. Raises: Refused."""
         named = {"Accept": "text/event-stream", "X_MCP_Server_Name": name or self.edge, **fields}
         with contextlib.closing(self.connect()) as connection:

@@ -50,6 +50,7 @@ class Kept:
                 "slow_s": 30,
                 "good_after_s": 30,
                 "max_attempts": 0,
+                "max_message_bytes": 1_000_000,
                 "resume": True,
                 "remember": None,
                 "shows_session": False,
@@ -214,8 +215,8 @@ async def test_with_a_hub_of_ours_calls_survive_a_cut(autojump_clock: trio.testi
         hub.cut()
         link.call(2, "slow")  # written by the hub while there was no carrier
         assert [(await link.answer())["id"] for _ in range(2)] == [1, 2]
-        assert hub.offers[0] == "v=1"
-        assert hub.offers[1] == f"v=1; link={hub.link_id}; received=1"
+        assert hub.offers[0] == "v=1; max=1000000"
+        assert hub.offers[1] == f"v=1; link={hub.link_id}; received=1; max=1000000"
         assert hub.attempts == [0, 3.25, 4.25, 6.25]  # the first one after the cut is hurried
         assert server.cancelled == []
         assert len(server.asked_for("tools/call")) == 2
@@ -274,7 +275,7 @@ async def test_a_link_that_is_not_resumed_in_time_ends(autojump_clock: trio.test
         assert server.cancelled == ["tools/call"]
         hub.outcomes.clear()
         await hub.up.wait()
-        assert hub.offers[-1] == "v=1"
+        assert hub.offers[-1] == "v=1; max=1000000"
 
 
 async def test_ends_that_disagree_begin_anew(autojump_clock: trio.testing.MockClock) -> None:
@@ -290,7 +291,7 @@ async def test_ends_that_disagree_begin_anew(autojump_clock: trio.testing.MockCl
         assert hub.closed[0].code == 1002
         assert server.cancelled == ["tools/call"]
         await hub.up.wait()
-        assert hub.offers[-1] == "v=1"
+        assert hub.offers[-1] == "v=1; max=1000000"
 
 
 async def test_an_answer_that_is_none_is_not_used(autojump_clock: trio.testing.MockClock) -> None:

@@ -230,3 +230,20 @@ def test_no_resumption_where_the_other_end_forgot_or_dreams(received: int) -> No
 
 def test_sizes_are_those_on_the_wire() -> None:
     assert [size_of(text) for text in ("", "abc", "é", "€", "\N{GRINNING FACE}")] == [0, 3, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"), [("max=1024", 1024), ("max=0", None), ("max=x", None), ("max=01", None), ("", None)]
+)
+def test_either_end_may_say_how_long_a_message_may_be(value: str, limit: int | None) -> None:
+    link = "a" * 32
+    more = f"; {value}" if value else ""
+    assert parse_offer(f"v=1{more}") == LinkOffer(max_bytes=limit)
+    assert parse_offer(f"v=1; link={link}; received=3{more}") == LinkOffer(link, 3, limit)
+    assert parse_answer(f"v=1; link={link}; received=3{more}") == LinkAnswer(link, 3, limit)
+
+
+def test_a_limit_survives_being_sent() -> None:
+    for offer in (LinkOffer(max_bytes=7), LinkOffer("b" * 32, 9, 7)):
+        assert parse_offer(offer.encode()) == offer
+    assert parse_answer(LinkAnswer("b" * 32, 9, 7).encode()) == LinkAnswer("b" * 32, 9, 7)

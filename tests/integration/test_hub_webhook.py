@@ -1,0 +1,69 @@
+"""A hub that asks a webhook whose token it is."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import trio
+
+from edge.config.hub import HubWebhook
+from tests.support.hub_rig import HubRig, hub
+from tests.support.scripted_edge import HubClient, PollingEdge, Refused, Script, event_edge, websocket_edge
+
+NAMES = {"t-ship": "ship", "t-barge": "barge", "t-odd": "not a name"}
+
+
+@asynccontextmanager
+async def asking_hub() -> AsyncIterator[HubRig]:
+    async def answer(stream: trio.SocketStream) -> None:
+        data = b""
+        while b"\r\n\r\n" not in data or not data.endswith(b"}"):
+            data += await stream.receive_some()
+        token = json.loads(data.partition(b"\r\n\r\n")[2])["token"]
+        status = "200 OK" if token in NAMES else "401 Unauthorized" if token != "t-broken" else "500 Oops"
+        body = json.dumps({"edge": NAMES.get(token), "dialects": ["contextforge", "long-poll"]}).encode()
+        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        await stream.send_all(head.encode() + body)
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+        port = listener.socket.getsockname()[1]
+        async with hub(webhook=HubWebhook(url=f"http://127.0.0.1:{port}/who")) as rig:
+            yield rig
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_edge_that_the_webhook_names_gets_in() -> None:
+    async with asking_hub() as rig, websocket_edge(HubClient(rig.address, "t-ship")) as edge:
+        await edge.register("ship")
+        await rig.ready("ship")
+        assert await rig.call("ship", n=1) == {"n": 1}
+
+
+@pytest.mark.parametrize(("token", "status"), [("t-unknown", 401), ("t-odd", 403), ("t-broken", 503)])
+async def test_who_the_webhook_does_not_name_stays_out(token: str, status: int) -> None:
+    async with asking_hub() as rig:
+        client = HubClient(rig.address, token)
+        with pytest.raises(Refused) as caught:
+            async with websocket_edge(client):
+                pass
+        assert caught.value.status == status
+        assert (await PollingEdge(client, Script()).register()).status == status
+        assert (await client.ask("GET", "/poll?session_id=0123456789abcdef")).status == status
+
+
+async def test_a_dialect_that_the_webhook_does_not_name_is_refused() -> None:
+    async with asking_hub() as rig, event_edge(HubClient(rig.address, "t-ship"), "ship") as edge:
+        assert edge.status == 403
+
+
+async def test_an_unknown_session_is_taken_up_if_the_webhook_knows_its_token() -> None:
+    async with asking_hub() as rig, trio.open_nursery() as nursery:
+        edge = PollingEdge(HubClient(rig.address, "t-barge"), Script())
+        edge.session = "0123456789abcdef"
+        nursery.start_soon(edge.run)
+        await rig.ready("barge")
+        assert await rig.call("barge", n=1) == {"n": 1}
+        nursery.cancel_scope.cancel()
