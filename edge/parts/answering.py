@@ -52,7 +52,7 @@ async def open_session(
     requested = request.params.value.get("protocolVersion") if request.params else None
     if not isinstance(requested, str):
         raise RpcError(INVALID_PARAMS, "params.protocolVersion must be a string")
-    view = await gateway.settled(view)
+    view = await gateway.settled(view, must_be_fresh=False)
     if sessions.draining:
         raise TooManySessions("the gateway is shutting down")
     session = sessions.create(version=negotiate(requested), view=view.key)

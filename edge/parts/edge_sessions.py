@@ -211,6 +211,7 @@ class EdgeSessions:
             elif link.link.ended is None and ending != "replaced":
                 extra = {"edge": link.name, "reason": reason}
                 log.info("link to an edge interrupted, waiting for its return", extra=extra)
+                self._edges.interrupted(link, reason)
             elif link.link.ended is not None and link.lost_as == "closed":
                 link.lost_as = ending
             self._edges.settle(link)
@@ -301,6 +302,8 @@ class EdgeSessions:
         session.bytes_before = link.counts.bytes_in + link.counts.bytes_out
         if resumes is None:
             self._edges.arrive(link, ready.mcp_version)
+        else:
+            self._edges.resumed(link)
         extra = {"edge": name, "dialect": opening.dialect, "kind": ready.kind, "peer": link.peer}
         log.info("edge connected", extra={**extra, "is_resumed": resumes is not None})
         return link.link, opening.peer_received

@@ -258,6 +258,20 @@ class Edges:
             link.link.end(reason)
         self.settle(link)
 
+    def interrupted(self, link: HubLink, reason: str) -> None:
+        """It has lost its carrier and may come back: nothing can be said of its server until then."""
+        known = self._known.get(link.name)
+        if known is not None and known.link is link:
+            known.upstream.metrics.connected = False
+            known.status.degraded(f"the link was lost, waiting for its return: {reason}")
+
+    def resumed(self, link: HubLink) -> None:
+        """It goes on with another carrier."""
+        known = self._known.get(link.name)
+        if known is not None and known.link is link and known.upstream.is_ready:
+            known.upstream.metrics.connected = True
+            known.status.ready()
+
     def settle(self, link: HubLink) -> None:
         """What follows from the end of its carrier or of itself. More than once does no harm."""
         self._timers_changed.set()

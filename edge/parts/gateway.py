@@ -146,15 +146,17 @@ class Gateway:
             self.catalogues_changed()
         return self._views.get(key)
 
-    async def settled(self, view: View) -> View:
+    async def settled(self, view: View, *, must_be_fresh: bool = True) -> View:
         """Wait, within bounds, for servers that are on their first start: a client that comes early sees all.
 
-        The view as it is then.
+        The view as it is then; where a moment ago will do, it need not be fresh.
         """
         with trio.move_on_after(START_WAIT_S):
             for upstream in self._of(view):
                 if not upstream.is_settled:
                     await upstream.wait_settled()
+        if must_be_fresh and self._views_stale:
+            self._next_rebuild = 0.0
         return self.view(view.key) or view
 
     # -- requests
@@ -175,7 +177,7 @@ class Gateway:
         return "{}"
 
     async def _list(self, call: Call) -> str:
-        view = await self.settled(call.view)
+        view = await self.settled(call.view, must_be_fresh=False)
         cursor = _params(call).get("cursor")
         if cursor is not None and not isinstance(cursor, str):
             raise RpcError(INVALID_PARAMS, "params.cursor must be a string")
