@@ -283,14 +283,26 @@ class Exchange:
         """The answer's fields by their names in lower case."""
         return self._answer.fields
 
-    async def send(self, method: str, target: str, fields: dict[str, str], body: bytes = b"") -> None:
-        """Send the request and wait for the head of the answer, as long as the caller likes."""
+    async def send(
+        self,
+        method: str,
+        target: str,
+        fields: dict[str, str],
+        body: bytes = b"",
+        *,
+        may_repeat: bool = True,
+    ) -> None:
+        """Send the request and wait for the head of the answer, as long as the caller likes.
+
+        A connection that was used before may end without an answer: then a request that changes nothing is sent once
+        more over a new one. Not so if `may_repeat` is False: for a GET that takes something away.
+        """
         data = encode_head(method, target, self._pool.host_field | fields, len(body)) + body
         connection = await self._open(method, fresh=False)
         while not await self._try(connection, data):
-            may_repeat = not connection.is_new and (not self.is_written or method in REPEATABLE)
+            is_harmless = not self.is_written or (may_repeat and method in REPEATABLE)
             self._drop(connection)
-            if not may_repeat:
+            if connection.is_new or not is_harmless:
                 if self.is_written:
                     raise Gone(self._pool.server, "the connection ended before the answer came")
                 raise Unavailable(self._pool.server, "the connection ended before the request was sent")

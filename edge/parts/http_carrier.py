@@ -163,7 +163,10 @@ class HttpCarrier:
         with self._pool.exchange() as exchange:
             try:
                 with trio.move_on_after(command.timeout_s) as limit:
-                    await exchange.send(command.method, command.target, dict(command.headers), body)
+                    # A poll takes messages away: one that got no answer may have got some.
+                    await exchange.send(
+                        command.method, command.target, dict(command.headers), body, may_repeat=False
+                    )
                     answer = await exchange.read_all(self._max_body_bytes)
                     return Replied(
                         command.tag, exchange.status, answer.decode(errors="replace"), exchange.fields

@@ -27,6 +27,7 @@ from edge.proto.dialect import Dialect
 if TYPE_CHECKING:
     from edge.proto.dialects.mcp_reverse.connector import McpReverseConnector
 
+DOUBT_S = 10.0  # after two heartbeats without an answer
 MAX_CONNECTIONS = 64
 MAX_OPEN_POSTS = 16  # where the order of posts does not matter
 ENVELOPE_BYTES = 1024 * 1024  # what a dialect puts around a message, and several messages together
@@ -150,6 +151,7 @@ class Way:
                     session_id=self._new_id(),
                     description=self._description,
                     heartbeat_s=config.heartbeat_s,
+                    dead_after_s=2 * config.heartbeat_s + DOUBT_S,
                     max_message_bytes=config.max_message_bytes,
                 )
             case "mcp-reverse":

@@ -182,6 +182,17 @@ async def test_a_get_lost_on_a_used_connection_is_repeated_once_on_a_new_one(nur
     assert net.server.connections == 2
 
 
+async def test_a_get_that_takes_something_away_is_never_repeated(nursery: trio.Nursery) -> None:
+    script = Scripted(2)
+    pool = MemoryNet(ToyServer(script), nursery).pool()
+    await fetch(pool, b"1")
+    with pool.exchange() as exchange:
+        with pytest.raises(Gone, match="before the answer came"):
+            await exchange.send("GET", "/poll", {}, may_repeat=False)
+        assert exchange.is_written
+    assert len(script.executed) == 2
+
+
 async def test_a_get_lost_on_a_new_connection_is_not_repeated(nursery: trio.Nursery) -> None:
     net = MemoryNet(ToyServer(Scripted(1, 2)), nursery)
     with pytest.raises(Gone):
