@@ -100,11 +100,11 @@ def debian_python() -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def missing_git() -> str | None:
-    """None, or why tests that need git cannot run."""
-    if shutil.which("git") or (install(["git"]) and shutil.which("git")):
+def missing_command(command: str, package: str) -> str | None:
+    """None, or why tests that need this command cannot run."""
+    if shutil.which(command) or (install([package]) and shutil.which(command)):
         return None
-    return how_to_get("git", ["git"], "install git")
+    return how_to_get(command, [package], f"install {package}")
 
 
 def missing_node() -> str | None:

@@ -16,7 +16,8 @@ from say import Stop, line, progress, run_quietly
 
 FOUND = PEERS / "found.json"
 NODE_PEERS = ("node", "node-bench")
-FOR_TESTS = ("git", "mcp1", "mcp2", "servers", "node", "contextforge")
+COMMANDS = {"git": "git", "ip": "iproute2"}  # and the Debian packages that have them
+FOR_TESTS = ("git", "ip", "mcp1", "mcp2", "servers", "node", "contextforge")
 FOR_BENCH = ("mcp-proxy", "node-bench")
 
 
@@ -26,8 +27,8 @@ def prepare(names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
     failed: dict[str, str] = {}
     for name in names:
         try:
-            if name == "git":
-                reason = machine.missing_git()
+            if name in COMMANDS:
+                reason = machine.missing_command(name, COMMANDS[name])
             elif name in NODE_PEERS:
                 reason = machine.missing_node()
                 if reason is None:

@@ -11,7 +11,6 @@ Linux and root only; `why_not()` says what is missing. Packets are dropped by th
 import contextlib
 import ctypes
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import ParamSpec, TypeVar
+
+from tests.support.peers import missing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,8 +35,8 @@ def why_not() -> str | None:
         return "network namespaces are Linux's"
     if os.geteuid() != 0:
         return "network namespaces need root"
-    if shutil.which("ip") is None:
-        return "ip is missing (Debian: apt-get install iproute2)"
+    if (reason := missing("ip")) is not None:
+        return reason
     name = f"mcpe-probe-{os.getpid()}"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
     if made.returncode != 0:
