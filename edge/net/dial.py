@@ -5,11 +5,13 @@ import socket
 import ssl
 from typing import Protocol
 
+import idna
 import trio
 
 from edge.errors import EdgeError, Unavailable, leaves
 from edge.net.proxy import Proxy, open_tunnel, place_of, proxy_for
 from edge.net.socket_stream import SocketStream
+from edge.net.tls_stream import TlsStream
 from edge.net.wire import SocketWire, TlsWire, Wire
 
 __all__ = ["Proxy", "open_stream", "open_wire", "proxy_for", "reason_of"]
@@ -36,7 +38,7 @@ async def open_stream(
     timeout_s: float,
     proxy: Proxy | None = None,
     server: str = "",
-) -> SocketStream | trio.SSLStream[trio.SocketStream]:
+) -> SocketStream | TlsStream:
     """Connect, to whichever address answers first, and shake hands; `server` is for the errors (else the host).
 
     Over TLS, an end without TLS's own farewell counts as an end, as HTTP peers do it.
@@ -45,7 +47,7 @@ async def open_stream(
     stream = await connect(
         origin.host, origin.port, tls, proxy=proxy, server=server or origin.host, timeout_s=timeout_s
     )
-    return stream if isinstance(stream, trio.SSLStream) else SocketStream(taken_out(stream))
+    return stream if isinstance(stream, TlsStream) else SocketStream(stream)
 
 
 async def open_wire(
@@ -60,7 +62,7 @@ async def open_wire(
     stream = await connect(
         origin.host, origin.port, tls, proxy=proxy, server=server or origin.host, timeout_s=timeout_s
     )
-    return TlsWire(stream) if isinstance(stream, trio.SSLStream) else SocketWire(taken_out(stream))
+    return TlsWire(stream) if isinstance(stream, TlsStream) else SocketWire(stream)
 
 
 async def connect(
@@ -71,12 +73,13 @@ async def connect(
     proxy: Proxy | None,
     server: str,
     timeout_s: float,
-) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+) -> socket.socket | TlsStream:
     """Raises: Unavailable."""
     place = place_of(host, port)
     next_place = place if proxy is None else f"proxy {proxy.place}"
     step = f"connection with {next_place}"
     stream: trio.SocketStream | None = None
+    transport: SocketStream | None = None
     has_connected = False
     try:
         with trio.fail_after(timeout_s):
@@ -89,9 +92,10 @@ async def connect(
                 await open_tunnel(stream, proxy, host, port)
             if tls is None:
                 has_connected = True
-                return stream
+                return taken_out(stream)
             step = f"TLS handshake with {place}"
-            secure = trio.SSLStream(stream, tls, server_hostname=host, https_compatible=True)
+            transport = SocketStream(taken_out(stream))
+            secure = TlsStream(transport, tls, server_hostname=ascii_name(host), https_compatible=True)
             await secure.do_handshake()
             has_connected = True
             return secure
@@ -104,8 +108,10 @@ async def connect(
     except EdgeError as exc:  # of the proxy
         raise Unavailable(server, str(exc)) from exc
     finally:
-        if stream is not None and not has_connected:
-            stream.socket.close()
+        if not has_connected:
+            for each in (transport, None if stream is None else stream.socket):
+                if each is not None:
+                    each.close()
 
 
 def prepare(stream: trio.SocketStream) -> None:
@@ -116,6 +122,11 @@ def prepare(stream: trio.SocketStream) -> None:
 def taken_out(stream: trio.SocketStream) -> socket.socket:
     """The plain socket under Trio's stream."""
     return socket.socket(fileno=stream.socket.detach())
+
+
+def ascii_name(host: str) -> str:
+    """As DNS has it. Raises: UnicodeError."""
+    return host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
 
 
 def reason_of(exc: BaseException) -> str:

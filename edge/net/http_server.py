@@ -24,6 +24,7 @@ from edge.net.http_head import (
 )
 from edge.net.http_reply import Refusal, Reply
 from edge.net.http_wire import Connections, HttpLimits, Wire
+from edge.net.tls_stream import TlsStream
 
 __all__ = [
     "Connections",
@@ -78,7 +79,7 @@ async def serve_connection(
     peer: str,
     connections: Connections | None = None,
 ) -> None:
-    """The whole life of one connection; closes `stream` in every case. For TLS, `stream` is an `SSLStream`.
+    """The whole life of one connection; closes `stream` in every case. For TLS, `stream` is a `TlsStream`.
 
     Keep-alive and pipelining; `connections` is what it shares with the others of its listener. Cancelling it
     cuts the connection.
@@ -156,7 +157,7 @@ class ServerConnection:
         """False: no TLS could be agreed on, or the listener drains."""
         if self._connections.draining:
             return False
-        if not isinstance(self._wire.stream, trio.SSLStream):
+        if not isinstance(self._wire.stream, TlsStream):
             return True
         self._phase = Phase.HANDSHAKE
         self._wait_for(self._limits.head_timeout_s)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import trio
 
 from edge.metrics import Metrics
-from edge.net.socket_stream import RECEIVE_BYTES, SocketStream
+from edge.net.socket_stream import RECEIVE_BYTES, QuickStream
+from edge.net.tls_stream import PIECE_BYTES as TLS_PIECE_BYTES
+from edge.net.tls_stream import TlsStream
 from edge.scopes import goodbye
 
 PIECE_BYTES = 65536  # of a write that has to wait: each piece is progress that earns a new time limit
-TLS_PIECE_BYTES = 16384  # one TLS record; OpenSSL's buffers keep the size of the largest piece they ever held
 LINGER_BYTES = 16 * 1024 * 1024
 LINGER_S = 5.0
 
@@ -61,15 +62,16 @@ class Connections:
 class Wire:
     """One connection's stream, owned by its `serve_connection`. `rest`: bytes received and not used yet."""
 
-    __slots__ = ("_connections", "_limit_s", "_socket", "_unsent", "gone", "rest", "stream")
+    __slots__ = ("_connections", "_is_behind", "_limit_s", "_quick", "_unsent", "gone", "rest", "stream")
 
     def __init__(self, stream: trio.abc.Stream, write_timeout_s: float, connections: Connections) -> None:
         self.stream = stream
         self.rest = b""
         self.gone = False  # nothing more can be written
-        self._socket = stream if isinstance(stream, SocketStream) else None
+        self._quick = stream if isinstance(stream, QuickStream) else None
         self._limit_s = write_timeout_s
-        self._unsent = b""
+        self._is_behind = False  # `flush` has something to do
+        self._unsent = memoryview(b"")
         self._connections = connections
 
     async def receive(self) -> bytes:
@@ -83,44 +85,43 @@ class Wire:
         """All of `data`, or `gone`. No checkpoint if the kernel takes it at once."""
         if self.gone:
             return
-        sent = 0
-        if self._socket is not None:
-            try:
-                sent = self._socket.try_send(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self.gone = True
-                return
-        if sent < len(data):
-            await self._send_slowly(memoryview(data)[sent:])
+        if self._quick is None:
+            await self._send_slowly(memoryview(data))
+            return
+        self.send_at_once(data)
+        if self._is_behind:
+            await self.flush()
 
     def may_send_at_once(self, n_bytes: int) -> bool:
-        """Whether `send_at_once` can be used: not over TLS, and only for what a socket's buffer has room for."""
-        return self._socket is not None and n_bytes <= PIECE_BYTES
+        """Whether `send_at_once` can be used: only for what a socket's buffer has room for."""
+        return self._quick is not None and n_bytes <= PIECE_BYTES
 
     def send_at_once(self, data: bytes) -> None:
         """What the kernel takes of `data`, now; the rest waits for `flush`, which must follow."""
-        assert self._socket is not None
+        assert self._quick is not None
         if self.gone:
             return
         try:
-            sent = self._socket.try_send(data)
+            sent = self._quick.try_send(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.gone = True
             return
-        self._unsent = data[sent:]
+        if sent < len(data) or self._quick.has_unsent:
+            self._is_behind = True
+            self._unsent = memoryview(data)[sent:]
 
     async def flush(self) -> None:
         """All that `send_at_once` left, or `gone`. No checkpoint if it left nothing."""
-        if self._unsent:
-            unsent, self._unsent = self._unsent, b""
-            await self._send_slowly(memoryview(unsent))
+        if self._is_behind:
+            unsent, self._unsent, self._is_behind = self._unsent, memoryview(b""), False
+            await self._send_slowly(unsent)
 
     async def _send_slowly(self, view: memoryview) -> None:
         is_sent = False
-        size = TLS_PIECE_BYTES if isinstance(self.stream, trio.SSLStream) else PIECE_BYTES
+        size = TLS_PIECE_BYTES if isinstance(self.stream, TlsStream) else PIECE_BYTES
         with trio.CancelScope() as scope:
             try:
-                for start in range(0, len(view), size):
+                for start in range(0, len(view) or 1, size):  # once for nothing: the stream has some left
                     scope.deadline = trio.current_time() + self._limit_s
                     await self.stream.send_all(view[start : start + size])
                 is_sent = True
@@ -136,9 +137,8 @@ class Wire:
     async def abort(self) -> None:
         """Cut the connection; the client sees a reset where the transport has one. Never waits."""
         self.gone = True
-        transport = self.stream.transport_stream if isinstance(self.stream, trio.SSLStream) else self.stream
-        if isinstance(transport, SocketStream):
-            transport.abort()
+        if self._quick is not None:
+            self._quick.abort()
         await trio.aclose_forcefully(self.stream)
 
     async def linger(self, seconds: float = LINGER_S) -> None:
@@ -160,17 +160,27 @@ class Wire:
             await self.stream.aclose()
 
 
-class TakenStream(trio.abc.Stream):
+class TakenStream(QuickStream):
     """A connection's stream in its handler's hands; what was received too early comes first.
 
     Writing is limited as for answers: a client that takes nothing for the write time-out is cut off. No checkpoint
     where the kernel takes it all at once. One task may read while another writes.
     """
 
-    __slots__ = ("_wire",)
+    __slots__ = ("_quick", "_wire")
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._quick = wire.stream if isinstance(wire.stream, QuickStream) else None
+
+    @property
+    def has_unsent(self) -> bool:
+        return self._quick is not None and self._quick.has_unsent
+
+    def try_send(self, data: bytes | bytearray | memoryview) -> int:
+        if self._wire.gone:
+            raise trio.BrokenResourceError("the client left or stopped reading")
+        return 0 if self._quick is None else self._quick.try_send(data)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         wire = self._wire
@@ -191,3 +201,7 @@ class TakenStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         await self._wire.stream.aclose()
+
+    def abort(self) -> None:
+        if self._quick is not None:
+            self._quick.abort()

@@ -8,17 +8,44 @@ answer goes straight to waiting instead of failing once first.
 import errno
 import socket
 import struct
+from abc import abstractmethod
 from operator import index
 
 import trio
 
 RECEIVE_BYTES = 65536
-TLS_RECEIVE_BYTES = 16384  # an SSLStream above us names no size; OpenSSL keeps the size of the largest it got
+DEFAULT_RECEIVE_BYTES = 16384
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class SocketStream(trio.abc.HalfCloseableStream):
+class QuickStream(trio.abc.Stream):
+    """A stream that can also try to send without waiting, and be cut off."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def has_unsent(self) -> bool:
+        """Some of what `try_send` took has not reached the kernel: `send_all`, of nothing at least, must follow."""
+
+    @abstractmethod
+    def try_send(self, data: bytes | bytearray | memoryview) -> int:
+        """How many bytes of `data` were taken at once. Never waits, never yields.
+
+        Not while another task is sending. Raises: BrokenResourceError, ClosedResourceError.
+        """
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Closes at once, without a farewell; the peer sees a reset where the transport has one."""
+
+
+class SocketStream(trio.abc.HalfCloseableStream, QuickStream):
     """Owns `sock` (TCP or Unix, connected). One task may read while another writes."""
+
+    __slots__ = ("_has_sent_eof", "_sock", "_waits_to_send")
+
+    has_unsent = False
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -26,8 +53,16 @@ class SocketStream(trio.abc.HalfCloseableStream):
         self._waits_to_send = False
         self._has_sent_eof = False
 
+    @property
+    def is_closed(self) -> bool:
+        """By us."""
+        return self._sock.fileno() < 0
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
     def try_send(self, data: bytes | bytearray | memoryview) -> int:
-        """How many bytes the kernel took at once; 0 if it has no room. Never waits, never yields."""
+        """How many bytes the kernel took at once; 0 if it has no room."""
         try:
             return self._sock.send(data)
         except BlockingIOError:
@@ -39,11 +74,14 @@ class SocketStream(trio.abc.HalfCloseableStream):
         self._check_open()
         if self._has_sent_eof:
             raise trio.ClosedResourceError("nothing can be sent after the end")
-        if not data:
-            await trio.lowlevel.checkpoint()
+        if self._waits_to_send:
+            raise trio.BusyResourceError("another task is sending")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        sent = self.try_send(data) if data else 0
+        if sent == len(data):
+            await trio.lowlevel.cancel_shielded_checkpoint()
             return
         with memoryview(data) as view:
-            sent = 0
             while sent < len(view):
                 await self.wait_send_all_might_not_block()
                 with view[sent:] as remaining:
@@ -58,7 +96,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
             self._waits_to_send = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        most = TLS_RECEIVE_BYTES if max_bytes is None else index(max_bytes)
+        most = DEFAULT_RECEIVE_BYTES if max_bytes is None else index(max_bytes)
         if most < 1:
             raise ValueError("max_bytes must be at least 1")
         while True:

@@ -15,6 +15,7 @@ def server_context(cert: str, key: str, client_ca: str | None = None) -> ssl.SSL
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     harden(context)
+    context.options |= ssl.OP_NO_RENEGOTIATION  # clients have no need of it
     load_own(context, cert, key)
     if client_ca:
         add_ca(context, client_ca, "client CA")

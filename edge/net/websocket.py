@@ -1,9 +1,10 @@
 """A WebSocket as a channel of texts, either end; the libraries' exceptions stop here.
 
 Theory of operation. trio-websocket makes the opening handshake (`net/ws_handshake.py`). Frames are read with wsproto,
-the engine inside it, by the task that calls `receive`: trio-websocket's own reader task, queue and locks cost as much
-per message as all the rest together, and hold memory for every idle link. So control frames are answered while
-somebody receives, and only then. No extensions: permessage-deflate keeps hundreds of KiB for each connection.
+the engine inside it (`net/ws_frames.py`), by the task that calls `receive`: trio-websocket's own reader task, queue and
+locks cost as much per message as all the rest together, and hold memory for every idle link. So control frames are
+answered while somebody receives, and only then. No extensions: permessage-deflate keeps hundreds of KiB for each
+connection.
 Source: RFC 6455, sections 5 and 7.
 """
 
@@ -13,12 +14,13 @@ from itertools import count
 from typing import Any, NoReturn
 
 import trio
-from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
 from edge.net.dial import reason_of
 from edge.net.http_head import HttpRequest
-from edge.net.socket_stream import SocketStream
+from edge.net.socket_stream import QuickStream
+from edge.net.ws_frames import Frames
 from edge.net.ws_handshake import HandshakeRefused, WebSocketClosed, answer, ask
 from edge.scopes import goodbye
 
@@ -53,18 +55,24 @@ class WebSocket:
         "_parts",
         "_ping",
         "_pong_due",
+        "_quick",
+        "_rest",
         "_stream",
         "_taken",
         "headers",
+        "is_behind",
         "on_alive",
     )
 
     def __init__(
-        self, stream: trio.abc.Stream, frames: Connection, headers: Mapping[str, str], max_message_bytes: int
+        self, stream: trio.abc.Stream, frames: Frames, headers: Mapping[str, str], max_message_bytes: int
     ) -> None:
         self.headers = headers
         self.on_alive: Callable[[float | None], None] = ignore
+        self.is_behind = False  # `try_send` has left something for `flush`
         self._stream = stream
+        self._quick = stream if isinstance(stream, QuickStream) else None
+        self._rest = b""  # of it, what the stream has not taken
         self._frames = frames
         self._limit = max_message_bytes
         self._lock = trio.Lock()  # who writes
@@ -87,13 +95,14 @@ class WebSocket:
             await trio.lowlevel.checkpoint()
         while True:
             self._check_open()
-            for event in self._frames.events():
-                if not isinstance(event, TextMessage | BytesMessage):
-                    await self._control(event)
+            while (found := self._frames.next()) is not None:
+                if not isinstance(found, str | TextMessage | BytesMessage):
+                    await self._control(found)
                     continue
                 if self._has_sent_close:
                     continue  # only the peer's own close frame matters now
-                if (message := await self._add(event)) is not None:
+                message = found if isinstance(found, str) else await self._add(found)
+                if message is not None:
                     return message
             await self._read()
 
@@ -102,7 +111,31 @@ class WebSocket:
 
         Cancelled within a frame, it leaves a WebSocket that cannot be used any more. Raises: WebSocketClosed.
         """
-        await self._write(TextMessage(data=text))
+        await self._write(text)
+
+    def try_send(self, text: str) -> bool:
+        """`send` in the caller's own step; False, with nothing done, where it would have to wait.
+
+        If `is_behind` then, `flush` must follow.
+        """
+        if self._quick is None or self._closed is not None or self._has_sent_close or self._is_half_written:
+            return False
+        if self.is_behind or self._pong_due is not None or self._lock.locked():
+            return False
+        data = self._frames.text(text)
+        try:
+            sent = self._quick.try_send(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False  # `send` says why
+        if not sent:
+            return False
+        if sent < len(data) or self._quick.has_unsent:
+            self.is_behind, self._rest = True, data[sent:]
+        return True
+
+    async def flush(self) -> None:
+        """What `try_send` left. Raises: WebSocketClosed."""
+        await self._write(None)
 
     async def ping(self) -> None:
         """Ask for a sign of life; does not wait for it: see `on_alive`. Raises: WebSocketClosed."""
@@ -142,7 +175,7 @@ class WebSocket:
         self._taken = 0
         if not data:
             raise self._end(LOST, "the connection ended without a goodbye")
-        self._frames.receive_data(bytes(data))
+        self._frames.feed(bytes(data))
 
     async def _add(self, event: TextMessage | BytesMessage) -> str | bytes | None:
         """The message, if `event` completes it. Raises: WebSocketClosed."""
@@ -166,7 +199,7 @@ class WebSocket:
             self.on_alive(None)
             self._pong_due = bytes(event.payload)
             # Whoever writes just now sends it as well: waiting for them, we would not read.
-            if not self._lock.locked() and not self._has_sent_close:
+            if not self._lock.locked() and not self.is_behind and not self._has_sent_close:
                 await self._write(None)
         elif isinstance(event, Pong):
             rtt_s = None
@@ -201,8 +234,8 @@ class WebSocket:
 
     # -- writing
 
-    async def _write(self, event: Event | None) -> None:
-        """`event`, and the pong that is due. Raises: WebSocketClosed."""
+    async def _write(self, event: Event | str | None) -> None:
+        """A text or an event, and the pong that is due. Raises: WebSocketClosed."""
         try:
             self._lock.acquire_nowait()
         except trio.WouldBlock:
@@ -213,9 +246,14 @@ class WebSocket:
                 self._check_open()
             if self._has_sent_close:
                 raise WebSocketClosed(1000, "we have said goodbye")
+            if self.is_behind:
+                rest, self._rest = self._rest, b""
+                await self._send_all(rest)
+                self.is_behind = False
             if event is not None:
                 self._has_sent_close = is_goodbye
-                await self._send_all(self._frames.send(event))
+                frames = self._frames
+                await self._send_all(frames.text(event) if isinstance(event, str) else frames.send(event))
             while self._pong_due is not None and not self._has_sent_close:
                 payload, self._pong_due = self._pong_due, None
                 await self._send_all(self._frames.send(Pong(payload=payload)))
@@ -227,8 +265,8 @@ class WebSocket:
             raise self._end(LOST, "a message was cut off half-way")
         self._is_half_written = True
         try:
-            sent = self._stream.try_send(data) if isinstance(self._stream, SocketStream) else 0
-            if sent < len(data):
+            sent = 0 if self._quick is None else self._quick.try_send(data)
+            if sent < len(data) or (self._quick is not None and self._quick.has_unsent):
                 await self._stream.send_all(memoryview(data)[sent:])
         except trio.BrokenResourceError as exc:
             raise self._end(LOST, f"the connection was lost: {reason_of(exc)}") from exc
@@ -271,7 +309,7 @@ async def open_websocket(
             raise WebSocketClosed(
                 LOST, f"no answer to the WebSocket handshake within {timeout_s:g} s"
             ) from exc
-        frames = Connection(ConnectionType.CLIENT, trailing_data=shaken.rest)
+        frames = Frames(is_client=True, limit=max_message_bytes, rest=shaken.rest)
         async with living(WebSocket(stream, frames, shaken.headers, max_message_bytes)) as websocket:
             yield websocket
     finally:
@@ -287,7 +325,8 @@ async def accept_websocket(
     `headers` go into our answer. Raises: HandshakeRefused, when 400 or 426 was answered: `head` is no handshake.
     """
     await answer(stream, head, headers=headers)
-    websocket = WebSocket(stream, Connection(ConnectionType.SERVER), head.headers, max_message_bytes)
+    frames = Frames(is_client=False, limit=max_message_bytes)
+    websocket = WebSocket(stream, frames, head.headers, max_message_bytes)
     async with living(websocket):
         yield websocket
 

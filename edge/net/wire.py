@@ -11,6 +11,8 @@ from typing import Protocol
 
 import trio
 
+from edge.net.tls_stream import TlsStream
+
 RECEIVE_BYTES = 64 * 1024
 
 
@@ -89,23 +91,24 @@ class SocketWire:
 class TlsWire:
     """TLS over a socket. An end without TLS's own farewell counts as an end, as HTTP peers do it."""
 
-    may_hide = True  # TLS records that came together are taken out one by one
+    may_hide = True  # TLS records that came together may be taken out one by one
 
-    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+    def __init__(self, stream: TlsStream) -> None:
         self._stream = stream
-        self._socket = stream.transport_stream.socket
         self._poll = select.poll()
-        self._poll.register(self._socket.fileno(), select.POLLIN)
+        self._poll.register(stream.transport.fileno(), select.POLLIN)
 
     async def send(self, data: bytes) -> bool:
-        await self._stream.send_all(data)
+        sent = self._stream.try_send(data)
+        if sent < len(data) or self._stream.has_unsent:
+            await self._stream.send_all(memoryview(data)[sent:])
         return True
 
     async def receive(self) -> bytes:
-        return bytes(await self._stream.receive_some(RECEIVE_BYTES))
+        return await self._stream.receive_some(RECEIVE_BYTES)
 
     def is_readable(self) -> bool:
         return bool(self._poll.poll(0))
 
     def close(self) -> None:
-        self._socket.close()
+        self._stream.close()

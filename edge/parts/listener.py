@@ -18,6 +18,8 @@ from edge.health import Status
 from edge.metrics import Metrics
 from edge.net.http_server import Connections, Handler, HttpLimits, refuse_connection, serve_connection
 from edge.net.listen import open_listeners
+from edge.net.socket_stream import SocketStream
+from edge.net.tls_stream import TlsStream
 
 ACCEPT_PAUSE_S = 0.25  # after the system had nothing left for another connection
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -131,7 +133,8 @@ class Listener:
         counts.connections[self.name] += 1
         try:
             if self._tls is not None:
-                stream = trio.SSLStream(stream, self._tls, server_side=True)
+                assert isinstance(stream, SocketStream)  # memory streams, in tests, have no TLS
+                stream = TlsStream(stream, self._tls, server_side=True)
             await serve_connection(
                 stream, self._handler, self._limits, peer=peer, connections=self.connections
             )

@@ -9,7 +9,7 @@ import trio.testing
 
 from edge.errors import Unavailable
 from edge.net.websocket import HandshakeRefused, WebSocketClosed
-from edge.parts.ws_carrier import MAX_QUEUED_CHARS, WsCarrier
+from edge.parts.ws_carrier import MAX_AT_ONCE_CHARS, MAX_QUEUED_CHARS, WsCarrier
 from edge.proto.dialect import (
     Alive,
     CloseCarrier,
@@ -33,6 +33,8 @@ class MemorySocket:
         self.headers: Mapping[str, str] = {"x-hub": "yes"}
         self.on_alive = print
         self.sent: list[str] = []
+        self.room = 0  # for how many texts at once
+        self.is_behind = False
         self.may_send = trio.Event()
         self.may_send.set()
         self._given, self._messages = trio.open_memory_channel[str | bytes | WebSocketClosed](100)
@@ -49,6 +51,19 @@ class MemorySocket:
     async def send(self, text: str) -> None:
         await self.may_send.wait()
         self.sent.append(text)
+
+    def try_send(self, text: str) -> bool:
+        if self.is_behind or not self.room:
+            return False
+        self.room -= 1
+        self.is_behind = not self.room  # the last one finds room for its beginning only
+        self.sent.append(f"{text} at once")
+        return True
+
+    async def flush(self) -> None:
+        await self.may_send.wait()
+        self.sent.append("(flush)")
+        self.is_behind = False
 
     async def ping(self) -> None:
         self.sent.append("(ping)")
@@ -135,6 +150,42 @@ async def test_what_is_pushed_is_written_in_order_and_the_goodbye_comes_last() -
         assert rig.socket.sent == ["a", "(ping)", "b", "(close 1000 done)"]
         assert rig.events[-1] == Closed("bye", 1000)
         assert rig.has_ended
+
+
+async def test_a_push_is_written_in_its_own_step_while_the_writer_sleeps() -> None:
+    async with carrying() as rig:
+        rig.socket.room = 9
+        for text in "ab":
+            rig.carrier.perform(Push(text))
+        assert rig.socket.sent == ["a at once", "b at once"]
+        rig.carrier.perform(Ping())
+        rig.carrier.perform(Push("c"))  # not before the ping
+        rig.carrier.perform(Push("x" * (MAX_AT_ONCE_CHARS + 1)))
+        assert rig.socket.sent == ["a at once", "b at once"]
+        await settle()
+        assert rig.socket.sent[2:] == ["(ping)", "c", "x" * (MAX_AT_ONCE_CHARS + 1)]
+
+
+async def test_what_a_push_could_not_write_goes_before_all_that_follows() -> None:
+    async with carrying() as rig:
+        rig.socket.room = 1
+        rig.carrier.perform(Push("a"))
+        rig.carrier.perform(Push("b"))
+        rig.carrier.perform(CloseCarrier(1000, "done"))
+        await settle()
+        assert rig.socket.sent == ["a at once", "(flush)", "b", "(close 1000 done)"]
+
+
+async def test_nothing_is_written_at_once_before_it_is_open_or_after_it_is_closed() -> None:
+    async with carrying(wanted=False) as rig:
+        rig.socket.room = 9
+        rig.carrier.perform(Push("early"))
+        rig.carrier.perform(OpenWebSocket("/ws"))
+        await settle()
+        rig.socket.give(WebSocketClosed(1012, "restart"))
+        await settle()
+        rig.carrier.perform(Push("late"))
+        assert rig.socket.sent == ["early"]
 
 
 async def test_flush_waits_while_the_other_end_does_not_read() -> None:

@@ -1,0 +1,156 @@
+"""The frames of one WebSocket, both directions: bytes in, messages and events out.
+
+Theory of operation. Nearly every message is one small text frame, and wsproto spends more on that than all the rest of
+a call's way: so the usual frame is read and made here, and every other is wsproto's, to the byte. For that a frame that
+is not the usual one is handed over whole, and not a byte of the next; until it has ended, and until a message in
+several frames has, nothing is read here. What is wrong is always wsproto's to judge. Source: RFC 6455, section 5.2.
+"""
+
+import os
+import struct
+
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import Event, TextMessage
+from wsproto.frame_protocol import XorMaskerSimple
+
+FINAL_TEXT = 0x81
+FINAL, CONTROL, MASKED = 0x80, 0x08, 0x80
+ONE_BYTE, TWO_BYTES = 125, 65535  # the longest payload whose length needs no more
+IN_TWO, IN_EIGHT = 126, 127  # in place of a length: it follows
+LONGEST_LENGTH = 10  # bytes of a head up to the end of the length
+
+
+class Frames:
+    """One end's. `rest` is what was received already; a message of more than `limit` bytes is left to wsproto."""
+
+    __slots__ = (
+        "_at",
+        "_data",
+        "_head",
+        "_is_client",
+        "_is_within",
+        "_limit",
+        "_may_have",
+        "_missing",
+        "_proto",
+    )
+
+    def __init__(self, *, is_client: bool, limit: int, rest: bytes = b"") -> None:
+        self._proto = Connection(ConnectionType.CLIENT if is_client else ConnectionType.SERVER)
+        self._is_client = is_client
+        self._limit = min(limit, TWO_BYTES)
+        self._data = rest
+        self._at = 0  # what of it has been used
+        self._head = b""  # of the frame that wsproto is being given, while its length is not known
+        self._missing = 0  # bytes of that frame
+        self._is_within = False  # a message that goes on in the next frame
+        self._may_have = False  # wsproto may have events
+
+    @property
+    def state(self) -> ConnectionState:
+        return self._proto.state
+
+    def feed(self, data: bytes) -> None:
+        self._data = self._data[self._at :] + data if self._at < len(self._data) else data
+        self._at = 0
+
+    def next(self) -> str | Event | None:
+        """A message, or what wsproto says; None: more bytes are needed."""
+        while True:
+            if self._may_have:
+                for event in self._proto.events():
+                    return event
+                self._may_have = False
+            if self._at == len(self._data):
+                self._data, self._at = b"", 0
+                return None
+            if not (self._missing or self._head or self._is_within):
+                text = self._usual()
+                if text is not None:
+                    return text
+            self._hand_over()
+
+    def text(self, text: str) -> bytes:
+        """A message."""
+        payload = text.encode()
+        size = len(payload)
+        masked = MASKED if self._is_client else 0
+        if size <= ONE_BYTE:
+            head = bytes((FINAL_TEXT, masked | size))
+        elif size <= TWO_BYTES:
+            head = struct.pack("!BBH", FINAL_TEXT, masked | IN_TWO, size)
+        else:
+            return self._proto.send(TextMessage(data=text))
+        if not masked:
+            return head + payload
+        mask = os.urandom(4)
+        return head + mask + XorMaskerSimple(mask).process(bytearray(payload))
+
+    def send(self, event: Event) -> bytes:
+        """Everything else."""
+        return self._proto.send(event)
+
+    def _usual(self) -> str | None:
+        """The next message, if it is one complete text frame of moderate size."""
+        data, at = self._data, self._at
+        n_bytes = len(data)
+        if n_bytes - at < 4 or data[at] != FINAL_TEXT:  # an empty one may have two bytes, and is not usual
+            return None
+        size, start = data[at + 1], at + 2
+        if not self._is_client:
+            size -= MASKED
+        if size == IN_TWO:
+            size, start = data[start] << 8 | data[start + 1], start + 2
+            if size <= ONE_BYTE:
+                return None
+        elif not 0 <= size <= ONE_BYTE:
+            return None
+        if size > self._limit:
+            return None
+        mask_at = start
+        if not self._is_client:
+            start += 4
+        end = start + size
+        if end > n_bytes:
+            return None
+        payload = bytearray(data[start:end])
+        if not self._is_client:
+            payload = XorMaskerSimple(data[mask_at:start]).process(payload)
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError:
+            return None
+        self._at = end
+        return text
+
+    def _hand_over(self) -> None:
+        """To wsproto: the rest of its frame, or what is there of the next."""
+        data, at = self._data, self._at
+        if not self._missing:
+            head = self._head + data[at : at + LONGEST_LENGTH]
+            size = size_of_frame(head)
+            if size is None:
+                self._head = head
+                self._missing = len(data) - at  # all there is
+            else:
+                self._missing, self._head = size - len(self._head), b""
+                if not head[0] & CONTROL:
+                    self._is_within = not head[0] & FINAL
+        end = min(at + self._missing, len(data))
+        self._missing -= end - at
+        self._at = end
+        self._proto.receive_data(data[at:end])
+        self._may_have = True
+
+
+def size_of_frame(head: bytes) -> int | None:
+    """All of it, head included; None if so much of its head does not tell."""
+    if len(head) < 2:
+        return None
+    size, start = head[1] & ~MASKED, 2
+    if size > ONE_BYTE:
+        start = 4 if size == IN_TWO else LONGEST_LENGTH
+        if len(head) < start:
+            return None
+        size = int.from_bytes(head[2:start], "big")
+    return start + (4 if head[1] & MASKED else 0) + size
