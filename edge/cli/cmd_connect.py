@@ -6,6 +6,7 @@ any other, read by the same rules; problems are said with the option's name.
 
 import argparse
 import json
+import math
 import os
 import re
 import shlex
@@ -145,6 +146,8 @@ def config_of(options: Mapping[str, Any], env: Mapping[str, str], unwise: list[s
         uplink["heartbeat_s"] = number(options["keepalive"], "--keepalive")
     first_s = number(options.get("reconnect_delay", 1.0), "--reconnect-delay")
     attempts = number(options.get("max_retries", 0), "--max-retries")
+    if not attempts.is_integer():
+        raise ConfigError([Problem("--max-retries", "must be a whole number")])
     uplink["reconnect"] = {
         "first_s": first_s,
         "limit_s": max(first_s, BACKOFF_LIMIT_S),
@@ -178,8 +181,10 @@ def local_server(options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if "local_http" in options:
         return {"url": options["local_http"]}, "server"
     command = options["local_stdio"]
+    if not isinstance(command, str | list):
+        raise ConfigError([Problem("--stdio", "must be a string, or a list of strings")])
     try:
-        words = shlex.split(command) if isinstance(command, str) else list(command)
+        words = shlex.split(command) if isinstance(command, str) else command
     except ValueError as exc:
         raise ConfigError([Problem("--stdio", f"cannot be split into words: {str(exc).lower()}")]) from None
     return {"command": words}, server_name(words)
@@ -213,9 +218,12 @@ def header(text: str) -> tuple[str, str]:
 
 def number(value: object, option: str) -> float:
     try:
-        return float(str(value))
+        found = float(str(value))
     except ValueError:
-        raise ConfigError([Problem(option, "must be a number")]) from None
+        found = math.nan
+    if not math.isfinite(found):
+        raise ConfigError([Problem(option, "must be a number")])
+    return found
 
 
 def option_of(place: str) -> str:

@@ -8,14 +8,15 @@ import logging
 
 import trio
 
-from edge.errors import BadMessage, EdgeError, RpcError, TimedOut
+from edge.errors import EdgeError, RpcError, TimedOut
 from edge.metrics import Metrics
-from edge.parts.gateway import Call, Gateway
+from edge.parts.gateway import Gateway
+from edge.parts.relay import Call
 from edge.parts.sessions import LiveSession, Sessions, TooManySessions
 from edge.parts.views import View
 from edge.proto.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, Id, Request, encode_error, encode_result
-from edge.proto.jsontext import members
 from edge.proto.mcp import fault_of, label_of, negotiate
+from edge.proto.questions import declared_in
 
 log = logging.getLogger("edge.call")
 
@@ -36,6 +37,8 @@ async def answer(call: Call, gateway: Gateway, metrics: Metrics) -> str | None:
             text = error_text(request.id, exc)
         finally:
             metrics.request(label_of(request.method), result, trio.current_time() - started)
+    for note in call.regrets or ():
+        await call.notify(note)
     if flight.scope.cancelled_caught:
         if flight.cancelled:
             return None
@@ -49,24 +52,16 @@ async def open_session(
     request: Request, view: View, gateway: Gateway, sessions: Sessions
 ) -> tuple[LiveSession, str]:
     """A session for `initialize`, and the result's text. Raises RpcError or TooManySessions."""
-    requested = request.params.value.get("protocolVersion") if request.params else None
+    params = request.params.value if request.params else {}
+    requested = params.get("protocolVersion")
     if not isinstance(requested, str):
         raise RpcError(INVALID_PARAMS, "params.protocolVersion must be a string")
     view = await gateway.settled(view, must_be_fresh=False)
     if sessions.draining:
         raise TooManySessions("the gateway is shutting down")
-    session = sessions.create(version=negotiate(requested), view=view.key)
+    session = sessions.create(version=negotiate(requested), view=view.key, declared=declared_in(params))
     gateway.welcome(session)
     return session, view.introduction(session.state.version)
-
-
-def cancelled_id(params: str) -> Id | None:
-    """The letters of `requestId`: "1" and 1 are two requests. None if there are none to be had."""
-    try:
-        span = members(params).get("requestId")
-    except BadMessage:  # a member twice; a notification gets no error
-        return None
-    return params[span.start : span.end] if span is not None else None
 
 
 def taken_id_text(request_id: Id) -> str:

@@ -16,6 +16,7 @@ from edge.proto.mcp import InitializeResult
 
 PAGE_CAP = 100
 ITEM_CAP = 10_000
+LIST_CHARS = 8_388_608  # of its items, and of what is read to get them but for one page more
 PROBLEMS_KEPT = 100
 
 Ask = Callable[[str, str | None], Awaitable[Raw]]
@@ -75,13 +76,24 @@ class CatalogLoader:
         problems: list[str] = []
         cursors: set[str] = set()
         cursor: str | None = None
+        chars_read = chars_kept = 0
         for _ in range(PAGE_CAP):
             params = None if cursor is None else f'{{"cursor":{cursor}}}'
-            page = read_page(kind, await ask(kind.list_method, params))
-            problems += page.problems
+            answer = await ask(kind.list_method, params)
+            chars_read += len(answer.text)
+            page = read_page(kind, answer)
+            problems += page.problems[:PROBLEMS_KEPT]
             for item in page.items:
+                chars_kept += len(item.text)
+                if chars_kept > LIST_CHARS:
+                    break
                 if items.setdefault(item.key, item) is not item:
                     problems.append(f"{kind.noun} {item.key[:80]!r}: listed twice; the first one counts")
+            if chars_kept > LIST_CHARS or (chars_read > LIST_CHARS and page.next_cursor is not None):
+                problems.append(
+                    f"{kind.list_method}: more than {LIST_CHARS} characters; the rest is left out"
+                )
+                break
             cursor = page.next_cursor
             if cursor is None:
                 break

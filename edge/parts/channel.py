@@ -50,7 +50,7 @@ class Inbound(Protocol):
         """Something failed that works with a server that is well: look whether this one is."""
 
     def asked(self, request: Request) -> str:
-        """The result's JSON text for a request of the server; raises RpcError to refuse it."""
+        """The result's JSON text for a request of the server that is not for a client; raises RpcError to refuse it."""
         raise NotImplementedError
 
 
@@ -60,6 +60,11 @@ class Channel(Protocol):
     @property
     def first_version(self) -> str:
         """The revision that `initialize` begins with."""
+        raise NotImplementedError
+
+    @property
+    def can_ask(self) -> bool:
+        """Requests of the server to its client would reach us."""
         raise NotImplementedError
 
     @property

@@ -122,6 +122,8 @@ class Uplink:
                 metrics=self._metrics,
                 max_calls=config.max_calls,
                 extra=extra,
+                # Between our own ends everything goes both ways; of the others, one dialect has a way for it.
+                can_ask=link.numbered is not None or config.dialect == "mcp-reverse",
             )
 
         return KeptLink(

@@ -163,7 +163,10 @@ class Conversation:
         began = trio.current_time()
         result = "error"
         try:
-            params = initialize_params("mcp-edge", __version__, self._channel.first_version)
+            channel = self._channel
+            params = initialize_params(
+                "mcp-edge", __version__, channel.first_version, can_ask=channel.can_ask
+            )
             self._init = InitializeResult.read(await self._request_in_time("initialize", params))
             self._channel.negotiated(self._init.version)
             await self._in_time(self._channel.notify("notifications/initialized", None))

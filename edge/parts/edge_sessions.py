@@ -241,11 +241,8 @@ class EdgeSessions:
             return Denied("wrong_name", "this name is another edge's")
         if self._edges.link(name) is not None:
             return None  # it will take that one's place
-        if len(self._edges) >= self._config.max_links:
-            return Denied("limit", "too many links")
-        if self._edges.count_of(edge.name) >= self._config.max_links_per_edge:
-            return Denied("limit", "too many links of this edge")
-        return None
+        problem = self._edges.no_room_for(name, edge.name)
+        return None if problem is None else Denied("limit", problem)
 
     def _resumable(
         self, visitor: Visitor, dialect: str, offer: LinkOffer | None, name: str | None

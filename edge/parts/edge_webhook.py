@@ -15,12 +15,13 @@ import httpx
 import trio
 
 from edge.config.hub import HubWebhook
+from edge.errors import EdgeError
 from edge.gate.edge_auth import Denied, Edge, TokenAuth
 from edge.net.http_client import USER_AGENT
 from edge.net.tls import client_context
 
 AT_ONCE = 16
-MAX_WAITING = 256
+MAX_WAITING = 256  # beside those
 MAX_ANSWER_BYTES = 65_536
 
 REFUSED = Denied("webhook_refused", "this token is not known here")
@@ -49,7 +50,7 @@ class EdgeWebhook:
 
     async def judge(self, token: str, name: str | None, dialect: str, peer: str) -> Edge | Denied:
         """Whose token it is. Bounded: at most AT_ONCE questions are open, each for `timeout_s`."""
-        if self._waiting >= MAX_WAITING:
+        if self._waiting >= AT_ONCE + MAX_WAITING:
             return self._failed("too many questions wait")
         self._waiting += 1
         try:
@@ -67,7 +68,7 @@ class EdgeWebhook:
         try:
             with trio.move_on_after(self._config.timeout_s) as limit:
                 status, body = await self._exchange(question)
-        except httpx.HTTPError as exc:
+        except (httpx.HTTPError, EdgeError) as exc:  # EdgeError: `ca_file` can no longer be read
             return self._failed(f"{type(exc).__name__}: {exc}")
         if limit.cancelled_caught:
             return self._failed(f"no answer in {self._config.timeout_s:g} s")
@@ -84,7 +85,8 @@ class EdgeWebhook:
     async def _exchange(self, question: dict[str, Any]) -> tuple[int, bytes]:
         if self._client is None:
             self._client = self._new_client()
-        async with self._client.stream("POST", self._config.url, json=question) as response:
+        asked = json.dumps(question).encode()  # in ASCII: an edge's words may hold what UTF-8 cannot
+        async with self._client.stream("POST", self._config.url, content=asked) as response:
             body = b""
             async for chunk in response.aiter_bytes():  # to its end, which `timeout_s` bounds
                 if len(body) <= MAX_ANSWER_BYTES:
@@ -92,7 +94,11 @@ class EdgeWebhook:
             return (502, b"") if len(body) > MAX_ANSWER_BYTES else (response.status_code, body)
 
     def _new_client(self) -> httpx.AsyncClient:
-        headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+        headers = {
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+        }
         if self._config.bearer is not None:
             headers["Authorization"] = f"Bearer {self._config.bearer.reveal()}"
         return httpx.AsyncClient(

@@ -8,7 +8,7 @@ with it, for whatever reason, the link ends, and the edge makes another.
 
 import logging
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,6 +32,7 @@ from edge.proto.jsontext import Raw
 from edge.proto.mcp import NEWEST_LEGACY
 
 SOON = BackoffConfig(first_s=0.01, limit_s=0.05)  # an edge that is there must not wait for us
+NAMES_PER_LINK = 4  # that are known at most, for each link that there may be
 KEEP_TIME_S = 0.25  # between two looks at who is overdue
 RESTART = 1012  # RFC 6455's registry of close codes: service restart
 
@@ -133,7 +134,8 @@ class Edges:
         self._known: dict[str, Known] = {}
         self._by_id: dict[str, HubLink] = {}
         self._n_live = 0
-        self._live_of: dict[str, int] = {}  # links that live, by owner; none at zero
+        self._live_of: Counter[str] = Counter()  # links that live, by owner; none at zero
+        self._known_of: Counter[str] = Counter()  # names, by owner; none at zero
         self._due: deque[Known] = deque()  # upstreams to be started
         self._changed = trio.Event()
         self._timers_changed = trio.Event()
@@ -192,6 +194,7 @@ class Edges:
             self.end(known.link, f"not resumed within {self._config.resume_grace_s:g} s", "dead")
             return
         del self._known[known.name]
+        dropped(self._known_of, known.owner)
         known.stop()
         self._health.remove(known.status.key)
         self._metrics.drop_edge(known.name)
@@ -211,7 +214,25 @@ class Edges:
 
     def count_of(self, owner: str) -> int:
         """Live links of one edge."""
-        return self._live_of.get(owner, 0)
+        return self._live_of[owner]
+
+    def no_room_for(self, name: str, owner: str) -> str | None:
+        """Why there cannot be one more link, of this name and owner.
+
+        A name outlives its link by `forget_s`, with a task and counts of its own, so names are bounded, too.
+        """
+        most, most_of_one = self._config.max_links, self._config.max_links_per_edge
+        if self._n_live >= most:
+            return "too many links"
+        if self._live_of[owner] >= most_of_one:
+            return "too many links of this edge"
+        if name in self._known:
+            return None
+        if len(self._known) >= NAMES_PER_LINK * most:
+            return "too many names that are not forgotten yet"
+        if self._known_of[owner] >= NAMES_PER_LINK * most_of_one:
+            return "too many names of this edge that are not forgotten yet"
+        return None
 
     def link(self, name: str) -> HubLink | None:
         known = self._known.get(name)
@@ -229,15 +250,19 @@ class Edges:
         known = self._known.get(link.name)
         if known is None:
             known = self._appear(link.name, link.owner)
-        known.owner = link.owner
+        if known.owner != link.owner:
+            dropped(self._known_of, known.owner)
+            known.owner = link.owner
+            self._known_of[known.owner] += 1
         self._n_live += 1
-        self._live_of[link.owner] = self._live_of.get(link.owner, 0) + 1
+        self._live_of[link.owner] += 1
         link.channel = LinkChannel(
             link.name,
             link.link,
             known.upstream,
             known.upstream.metrics,
             first_version=first_version or NEWEST_LEGACY,
+            can_ask=link.is_own or link.dialect != "long-poll",  # of whose edges only answers come
         )
         link.link.receive = link.channel.take
         older, known.link = known.link, link
@@ -281,9 +306,7 @@ class Edges:
         link.channel.lost(f"the link to the edge was lost: {reason}")
         link.channel = None
         self._n_live -= 1
-        self._live_of[link.owner] -= 1
-        if not self._live_of[link.owner]:
-            del self._live_of[link.owner]
+        dropped(self._live_of, link.owner)
         if link.id is not None:
             self._by_id.pop(link.id, None)
         self._metrics.hub.closed(link.dialect, link.counts, link.lost_as)
@@ -313,6 +336,7 @@ class Edges:
             log=server_log,
         )
         self._known[name] = known
+        self._known_of[owner] += 1
         self._due.append(known)
         self._changed.set()
         return known
@@ -379,6 +403,12 @@ class Edges:
         """Bring the details that health shows up to date."""
         for known in self._known.values():
             known.status.detail = {"edge": known.owner} if known.link is None else described(known.link)
+
+
+def dropped(counts: Counter[str], owner: str) -> None:
+    counts[owner] -= 1
+    if not counts[owner]:
+        del counts[owner]
 
 
 def described(link: HubLink) -> dict[str, Any]:

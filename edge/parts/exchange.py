@@ -64,9 +64,17 @@ class Exchange:
         self.done = False
         self.is_single = True
 
+    @property
+    def takes_events(self) -> bool:
+        """Whether anything can be said before the response."""
+        return self._accepts_sse
+
     async def notify(self, text: str) -> None:
-        """Send one notification; dropped for a client that takes plain JSON only. Never raises for one that left."""
-        if not self._accepts_sse:
+        """Send one message before the response; dropped for a client that takes plain JSON only, and after the end.
+
+        Never raises for a client that left.
+        """
+        if not self._accepts_sse or self.done:
             return
         if not self.streaming:
             await self._start()

@@ -14,16 +14,15 @@ import trio
 
 from edge.errors import Gone, RpcError, TimedOut, Unavailable, UpstreamError
 from edge.net.http_client import BadAnswer
-from edge.parts.channel import Notify, PromptCaller
+from edge.parts.relay import Call, Relay, is_wanted
 from edge.parts.results import Links, with_published_uris
 from edge.parts.server_http import AuthFailed
-from edge.parts.sessions import InFlight, LiveSession, news
+from edge.parts.sessions import LiveSession, news
 from edge.parts.subscriptions import Subscriptions
 from edge.parts.upstream import Upstream
 from edge.parts.views import View, Views
-from edge.proto.jsonrpc import Notification, Request
 from edge.proto.jsontext import Raw, dumps, members, replace_members, replace_name
-from edge.proto.mcp import INVALID_PARAMS, LEVELS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND, passes
+from edge.proto.mcp import INVALID_PARAMS, LEVELS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND
 from edge.proto.session import DEFAULT_LEVEL
 
 log = logging.getLogger("edge.gateway")
@@ -33,59 +32,6 @@ START_WAIT_S = 3.0
 
 REBUILD_CHEAP_S = 0.005  # of the processor
 REBUILD_SHARE = 20.0  # making views anew takes no more than one part in so many of the time
-
-
-class Call:
-    """One request in flight: what is asked, by whom, and where news about it goes."""
-
-    __slots__ = ("early", "flight", "notify", "request", "session", "view")
-
-    def __init__(
-        self,
-        request: Request,
-        view: View,
-        *,
-        session: LiveSession | None,
-        flight: InFlight,
-        notify: Notify,
-        early: Callable[[str], None] | None = None,
-    ) -> None:
-        self.request = request
-        self.view = view
-        self.session = session
-        self.flight = flight
-        self.notify = notify
-        self.early = early if request.method == "tools/call" else None
-
-
-class Relay(PromptCaller):
-    """What a server tells about one call, on its way to the client: with the client's own progress token."""
-
-    __slots__ = ("_call", "_last", "_token")
-
-    def __init__(self, call: Call, token: str | None) -> None:
-        self._call = call
-        self._token = token
-        self._last = float("-inf")
-
-    async def __call__(self, note: Notification) -> None:
-        params = note.params
-        if params is None:
-            return
-        if note.method == "notifications/progress":
-            value = params.value.get("progress")
-            if self._token is None or not isinstance(value, (int, float)) or value <= self._last:
-                return  # progress is a number and must increase; some clients end a call over less
-            self._last = value
-            restored = replace_members(params.text, {"progressToken": self._token})
-            note = Notification(note.method, Raw(restored, None))
-        elif note.method == "notifications/message" and not _wanted(self._call.session, params):
-            return
-        await self._call.notify(note)
-
-    def answered(self, result: Raw) -> None:
-        if self._call.early is not None and isinstance(result.value, dict):
-            self._call.early(result.text)
 
 
 class Gateway:
@@ -348,7 +294,7 @@ class Gateway:
         callers = [s for s in sessions if any(call.server == upstream.name for call in s.calls.values())]
         told = news("notifications/message", params.text)
         for session in callers or sessions:
-            if _wanted(session, params):
+            if is_wanted(session, params):
                 session.tell(told)
 
     # -- sessions that end
@@ -432,13 +378,6 @@ def _progress_token(params: Raw | None) -> str | None:
     text = params.text[meta.start : meta.end]
     token = members(text)["progressToken"]
     return text[token.start : token.end]
-
-
-def _wanted(session: LiveSession | None, params: Raw) -> bool:
-    level = params.value.get("level") if isinstance(params.value, dict) else None
-    if not isinstance(level, str):
-        return False
-    return session.state.wants_log(level) if session is not None else passes(level, DEFAULT_LEVEL)
 
 
 def _reason(exc: UpstreamError | RpcError) -> str:

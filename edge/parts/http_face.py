@@ -14,11 +14,12 @@ from edge.errors import BadMessage, RpcError
 from edge.gate.origin import Origins
 from edge.metrics import Metrics
 from edge.net.http_server import HttpRequest, Refusal, Reply
-from edge.parts.answering import answer, cancelled_id, error_text, open_session, taken_id_text
+from edge.parts.answering import answer, error_text, open_session, taken_id_text
 from edge.parts.cors import CrossOrigin
 from edge.parts.event_stream import Occupied, stream_events
 from edge.parts.exchange import AT_ONCE_CHARS, Exchange
-from edge.parts.gateway import Call, Gateway
+from edge.parts.gateway import Gateway
+from edge.parts.relay import Call
 from edge.parts.sessions import InFlight, LiveSession, Sessions, TooManySessions
 from edge.parts.views import View
 from edge.proto.classify import Batch, Ignored, Initialize, InSession, Refused, Sessionless, classify
@@ -36,7 +37,7 @@ from edge.proto.jsonrpc import (
     encode_result,
 )
 from edge.proto.jsontext import decode_text
-from edge.proto.mcp import H_LAST_EVENT, H_SESSION, H_VERSION, label_of
+from edge.proto.mcp import H_LAST_EVENT, H_SESSION, H_VERSION, cancelled_id, label_of
 
 ONE_SERVER = re.compile(r"/servers/([A-Za-z0-9_.-]+)/mcp")
 
@@ -249,7 +250,8 @@ class HttpFace:
                 session.calls.pop(request.id, None)  # its client may use the id again before this task runs
 
         try:
-            call = Call(request, view, session=session, flight=flight, notify=notify, early=early)
+            ask = exchange.notify if exchange.takes_events else None
+            call = Call(request, view, session=session, flight=flight, notify=notify, early=early, ask=ask)
             return await answer(call, self._gateway, self._metrics)
         finally:
             if session is None:
@@ -258,8 +260,10 @@ class HttpFace:
                 del session.calls[request.id]
 
     def _told(self, message: Notification | Response, session: LiveSession) -> None:
-        """A notification of the client, or its answer to a request: there are none of ours, so nothing waits for it."""
-        if not isinstance(message, Notification):
+        """A notification of the client, or its answer to what a server asked."""
+        if isinstance(message, Response):
+            if session.questions is not None:
+                session.questions.answered(message)
             return
         self._metrics.request(label_of(message.method), "success", 0.0)
         if message.method == "notifications/cancelled" and message.params is not None:

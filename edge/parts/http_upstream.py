@@ -104,6 +104,7 @@ class AutoChannel:
     """Implements `Channel` by one of the two others: by which, the answer to `initialize` may have to tell."""
 
     first_version = NEWEST_LEGACY
+    can_ask = True
     is_suspended = False
 
     def __init__(

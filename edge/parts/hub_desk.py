@@ -18,7 +18,8 @@ from edge.net.http_server import HttpRequest, Reply
 from edge.parts.answering import answer, error_text
 from edge.parts.edge_sessions import EdgeSessions
 from edge.parts.edges import Edges
-from edge.parts.gateway import Call, Gateway
+from edge.parts.gateway import Gateway
+from edge.parts.relay import Call
 from edge.parts.sessions import InFlight
 from edge.parts.views import View
 from edge.proto.dialects.long_poll import frames

@@ -96,15 +96,16 @@ class HubFace:
         verdict = self._judge(route, head)
         if isinstance(verdict, Denied):
             return self._deny(route, verdict, head.peer)
-        length = head.headers.get("content-length", "0")
         limit = MAX_REGISTRATION_BYTES if route.what == "register" else 0
-        if "transfer-encoding" in head.headers or not length.isdecimal() or int(length) > limit:
+        if not body_fits(head, limit):
             return self._refusal(route.dialect, 413, "the body is too large")
         if route.what == "websocket" and head.headers.get("upgrade", "").lower() != "websocket":
             return self._refusal(route.dialect, 426, "this path is for a WebSocket", ("Upgrade", "websocket"))
         return None
 
     def _admit_request(self, route: Route, head: HttpRequest) -> Refusal | None:
+        if route.what == "poll" and not body_fits(head, 0):  # whose token may still have to be asked for
+            return self._refusal(POLL, 413, "a poll has no body")
         named = named_session(route, head)
         if named is None:
             missing = "sessionId" if route.dialect == SSE else "session_id"
@@ -367,6 +368,12 @@ class HubFace:
 
     async def _send(self, reply: Reply, refusal: Refusal) -> None:
         await reply.send(refusal.status, refusal.body, refusal.content_type, refusal.headers)
+
+
+def body_fits(head: HttpRequest, limit: int) -> bool:
+    """Whether the body has a length, and that is within `limit`."""
+    length = head.headers.get("content-length", "0")
+    return "transfer-encoding" not in head.headers and length.isdecimal() and int(length) <= limit
 
 
 def wrong_dialect(route: Route) -> Denied:

@@ -34,9 +34,11 @@ class LinkChannel(PeerChannel):
         metrics: ServerMetrics,
         *,
         first_version: str = NEWEST_LEGACY,
+        can_ask: bool = True,
     ) -> None:
         super().__init__(server, link.outbox, inbound, metrics)
         self.first_version = first_version
+        self.can_ask = can_ask
         self._link = link
         self._has_garbled = False
 

@@ -14,18 +14,22 @@ import trio
 
 from edge.errors import BadMessage, RpcError, Unavailable
 from edge.metrics import Metrics
-from edge.parts.answering import answer, cancelled_id, error_text, open_session, taken_id_text
-from edge.parts.gateway import Call, Gateway
+from edge.parts.answering import answer, error_text, open_session, taken_id_text
+from edge.parts.gateway import Gateway
 from edge.parts.link import Link
+from edge.parts.questions import Unanswered
+from edge.parts.relay import Call
 from edge.parts.sessions import InFlight, LiveSession, Sessions, TooManySessions
 from edge.parts.views import View
 from edge.proto.classify import Ignored, Initialize, Refused, classify
 from edge.proto.jsonrpc import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
+    ErrorObject,
     Id,
     Notification,
     Request,
+    Response,
     decode,
     encode_error,
     encode_notification,
@@ -33,7 +37,7 @@ from edge.proto.jsonrpc import (
     may_be_answer,
 )
 from edge.proto.jsontext import is_array, one_line
-from edge.proto.mcp import SERVER_UNAVAILABLE, label_of
+from edge.proto.mcp import SERVER_UNAVAILABLE, cancelled_id, label_of
 
 log = logging.getLogger("edge.link")
 
@@ -42,7 +46,10 @@ STOPPING = '{"reason":"stopping"}'
 
 
 class LinkFace:
-    """Serves what arrives over `link` from the view of `view_key`. At most `max_calls` at once."""
+    """Serves what arrives over `link` from the view of `view_key`. At most `max_calls` at once.
+
+    `can_ask`: requests of our servers can go over the link, to the other end's client.
+    """
 
     # As `Waiting` (parts/sessions.py): sessions drain after our calls. There is nothing to keep alive by ticks.
     PATIENCE_S: float = 1e9
@@ -58,6 +65,7 @@ class LinkFace:
         metrics: Metrics,
         max_calls: int,
         extra: Mapping[str, object],
+        can_ask: bool = False,
     ) -> None:
         self._link = link
         self._gateway = gateway
@@ -66,6 +74,8 @@ class LinkFace:
         self._metrics = metrics
         self._max_calls = max_calls
         self._extra = extra
+        self._can_ask = can_ask
+        self._questions = Unanswered()  # the link's, whichever session it has
         self._nursery: trio.Nursery | None = None
         self._backlog: list[
             Callable[[], Awaitable[None]]
@@ -122,7 +132,7 @@ class LinkFace:
             case Notification():
                 self._told(message)
             case _:
-                log.debug("answer without a request", extra=self._extra)  # we ask nothing over a link
+                self._questions.answered(message)
 
     def _request(self, request: Request) -> None:
         session = self._live_session()
@@ -183,6 +193,9 @@ class LinkFace:
             )
         elif exc.id is not None and not may_be_answer(text):
             self._put_unless_stuck(encode_error(exc.id, exc.code, str(exc)))
+        elif exc.id is not None:
+            error = ErrorObject(INTERNAL_ERROR, f"the client's answer is not valid: {exc}", None)
+            self._questions.answered(Response(exc.id, None, error))
         log.debug("not a message", extra={**self._extra, "reason": str(exc)})
 
     # -- one request
@@ -226,7 +239,8 @@ class LinkFace:
             self._leave(request.id, flight)
 
         try:
-            call = Call(request, view, session=session, flight=flight, notify=notify, early=early)
+            ask = self._put if self._can_ask else None
+            call = Call(request, view, session=session, flight=flight, notify=notify, early=early, ask=ask)
             text = await answer(call, self._gateway, self._metrics)
             if text is not None and not is_answered:
                 await self._put(text)
@@ -261,6 +275,7 @@ class LinkFace:
         """`session` is the link's from now on, with all that is in flight."""
         old, self._session = self._session, session
         session.calls = self._calls
+        session.questions = self._questions
         session.listener = (
             trio.CancelScope()
         )  # in use as long as the link is: it neither expires nor makes room

@@ -6,7 +6,6 @@ here starts a task. When the pipe is gone the transport says so once with `lost`
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable
 
 import trio
@@ -14,6 +13,7 @@ import trio
 from edge.errors import BadMessage, Gone, RpcError, Unavailable
 from edge.metrics import ServerMetrics
 from edge.parts.channel import Inbound, Notify, PromptCaller
+from edge.parts.questions import Caller, Questions
 from edge.proto.jsonrpc import (
     INTERNAL_ERROR,
     ErrorObject,
@@ -28,12 +28,11 @@ from edge.proto.jsonrpc import (
     may_be_answer,
 )
 from edge.proto.jsontext import Raw, decode_text, one_line
-from edge.proto.mcp import NEWEST_LEGACY
+from edge.proto.mcp import CANCELLED, NEWEST_LEGACY
 from edge.proto.peer import Answered, Asked, Peer, Stray, Told, TooManyOpen
+from edge.proto.questions import CAPABILITY_OF
 
 log = logging.getLogger("edge.upstream")
-
-MAX_NOTES = 256  # notifications kept for one caller that is slow to take them
 
 
 class Outbox:
@@ -109,24 +108,27 @@ class Outbox:
         self._room.set()
 
 
-class OpenCall:
+class OpenCall(Caller):
     """One request in flight: what arrived for it and is not yet taken by its caller."""
 
-    __slots__ = ("error", "notes", "notify", "number", "response", "wake")
+    __slots__ = ("error", "number", "response", "wake")
 
     def __init__(self, notify: Notify | None) -> None:
-        self.notify = notify
+        super().__init__(notify)
         self.number = 0
-        self.notes: deque[Notification] = deque()
         self.response: Response | None = None
         self.error: Gone | Unavailable | None = None
         self.wake = trio.Event()
+
+    def nudge(self) -> None:
+        self.wake.set()
 
 
 class PeerChannel:
     """Implements `Channel`; `receive` and `lost` are for the transport that carries it."""
 
     first_version = NEWEST_LEGACY
+    can_ask = True
     is_suspended = False
 
     def __init__(self, server: str, outbox: Outbox, inbound: Inbound, metrics: ServerMetrics) -> None:
@@ -138,6 +140,7 @@ class PeerChannel:
         self._listening: set[OpenCall] = set()  # open calls that take notes
         self._lost: str | None = None
         self._has_dropped_answers = False
+        self._questions = Questions(self._peer.owners, self._reply)
 
     async def request(
         self, method: str, params: str | None, *, notify: Notify | None = None, progress: bool = False
@@ -161,6 +164,8 @@ class PeerChannel:
                 farewell = self._peer.cancel(request_id, "the caller gave up")
                 if farewell is not None:
                     self._outbox.put(farewell.encode())
+            if call.questions is not None:
+                self._questions.left(call)
         if call.error is not None:
             raise call.error
         response = call.response
@@ -230,8 +235,8 @@ class PeerChannel:
     async def _wait_answer(self, call: OpenCall) -> None:
         while True:
             await call.wake.wait()
-            while call.notes and call.notify is not None:
-                await call.notify(call.notes.popleft())
+            if call.notes:
+                await call.pass_on()
             if call.response is not None or call.error is not None:
                 return
             call.wake = trio.Event()  # no checkpoint since the notes were seen to be empty
@@ -240,22 +245,27 @@ class PeerChannel:
         if owner is None and notification.method == "notifications/message" and len(self._listening) == 1:
             (owner,) = self._listening
         if owner is None or owner.notify is None:
-            self._inbound.told(notification)
-            return
-        if len(owner.notes) == MAX_NOTES:
-            owner.notes.popleft()  # the oldest: newer progress says all that it said
+            if notification.method != CANCELLED or not self._questions.taken_back(notification):
+                self._inbound.told(notification)
+        elif not owner.offer(notification):
             self._metrics.notes_dropped += 1
-        owner.notes.append(notification)
-        owner.wake.set()
 
     def _answer(self, request: Request) -> None:
-        if self._outbox.is_stuck:
-            if not self._has_dropped_answers:
-                self._has_dropped_answers = True
-                log.warning("server asks but does not read the answers", extra={"server": self._server})
-            return
         try:
+            if request.method in CAPABILITY_OF:
+                self._questions.ask(request)
+                return
             text = encode_result(request.id, self._inbound.asked(request))
         except RpcError as exc:
             text = encode_error(request.id, exc.code, exc.message, exc.data)
-        self._outbox.put(one_line(text).encode())
+        self._reply(None, text)
+
+    def _reply(self, caller: Caller | None, text: str) -> None:
+        """The answer to a request of the server's."""
+        if self._lost is not None:
+            return
+        if not self._outbox.is_stuck:
+            self._outbox.put(one_line(text).encode())
+        elif not self._has_dropped_answers:
+            self._has_dropped_answers = True
+            log.warning("server asks but does not read the answers", extra={"server": self._server})

@@ -6,6 +6,7 @@ from typing import Any
 from edge.proto.jsontext import Raw, dumps, elements, members, replace_members
 
 MAX_LINKS = 4096
+MAX_URI_CHARS = 4096  # of one that is remembered
 
 
 class Links:
@@ -26,6 +27,7 @@ class Links:
                 isinstance(block, dict)
                 and block.get("type") == "resource_link"
                 and isinstance(block.get("uri"), str)
+                and len(block["uri"]) <= MAX_URI_CHARS
             ):
                 self._server[block["uri"]] = server
                 self._server.move_to_end(block["uri"])

@@ -16,6 +16,7 @@ import trio
 
 from edge.errors import CutOff, EdgeError
 from edge.metrics import Metrics
+from edge.parts.questions import Unanswered
 from edge.proto.jsonrpc import Id, encode_notification
 from edge.proto.replay import ReplayRing
 from edge.proto.session import Session
@@ -109,6 +110,7 @@ class LiveSession:
         "calls",
         "ended",
         "listener",
+        "questions",
         "standing_stream",
         "state",
     )
@@ -125,6 +127,7 @@ class LiveSession:
         self.born = now
         self.calls: dict[Id, InFlight] = {}
         self.listener: trio.CancelScope | None = None
+        self.questions: Unanswered | None = None  # made when it is asked something
         self.standing_stream: str | None = None
         self.ended = False
         # Made when first needed: most sessions never stream, and there may be very many of them.
@@ -276,12 +279,14 @@ class Sessions:
         """Answers that are not complete yet."""
         return len(self._waiting)
 
-    def create(self, *, version: str, view: str | None) -> LiveSession:
+    def create(
+        self, *, version: str, view: str | None, declared: frozenset[str] = frozenset()
+    ) -> LiveSession:
         """A new session with an id nobody can guess (128 random bits, visible ASCII)."""
         if len(self._live) >= self._max:
             self._make_room()
         now = trio.current_time()
-        state = Session(id=secrets.token_hex(16), version=version, view=view, now=now)
+        state = Session(id=secrets.token_hex(16), version=version, view=view, now=now, declared=declared)
         session = LiveSession(state, now=now, dropped=self._count_dropped, keeps=self._note_keeper)
         self._live[state.id] = session
         self._metrics.session_created()

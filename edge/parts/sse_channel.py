@@ -33,6 +33,7 @@ class SseChannel:
     """Implements `Channel`. `run` is the conversation's life; until it knows where to post, callers wait."""
 
     first_version = NEWEST_LEGACY
+    can_ask = True
     is_suspended = False
 
     def __init__(self, http: ServerHttp, url: str, inbound: Inbound) -> None:

@@ -9,7 +9,7 @@ Source: MCP 2025-03-26, 2025-06-18 and 2025-11-25, Transports.
 import logging
 import random
 from collections import deque
-from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -26,6 +26,8 @@ from edge.errors import (
 )
 from edge.net.http_client import BadAnswer, Exchange
 from edge.parts.channel import Inbound, Notify
+from edge.parts.http_call import HttpCall, HttpSession, Trail
+from edge.parts.questions import Askable, Caller, Questions
 from edge.parts.server_http import (
     EVENTS,
     JSON,
@@ -41,7 +43,6 @@ from edge.parts.server_http import (
 from edge.proto.jsonrpc import (
     Id,
     Message,
-    Notification,
     Request,
     Response,
     encode_error,
@@ -50,8 +51,9 @@ from edge.proto.jsonrpc import (
     may_be_answer,
 )
 from edge.proto.jsontext import Raw
-from edge.proto.mcp import H_LAST_EVENT, H_SESSION, H_VERSION, NEWEST_LEGACY
+from edge.proto.mcp import CANCELLED, H_SESSION, NEWEST_LEGACY
 from edge.proto.peer import Peer, Told, TooManyOpen
+from edge.proto.questions import CAPABILITY_OF
 from edge.proto.sse import SseDecoder, SseEvent
 from edge.scopes import goodbye
 
@@ -60,9 +62,6 @@ log = logging.getLogger("edge.upstream")
 SAY_S = 10.0  # for a message that has no answer to be taken
 UNDECIDED_BYTES = 4096  # of white space, before a body that does not say what it is counts as JSON
 SKIPPED_EVENTS = frozenset({"ping", "keepalive", "heartbeat"})
-MAX_NOTES = 256  # kept for one caller that is slow to take them
-RESUME_S = 1.0  # before a broken answer is fetched again, if the server names no time
-RESUME_LIMIT_S = 60.0
 MAX_FAILED_RESUMES = 3
 MAX_EMPTY_RESUMES = 100  # a server may let us poll, but not for ever without a word
 NO_PUSH = frozenset(
@@ -70,80 +69,11 @@ NO_PUSH = frozenset(
 )  # answers to GET that say: I have no such stream
 
 
-class HttpCall:
-    """One request in flight. Notes from the GET stream wait here until its own task delivers them."""
-
-    __slots__ = ("exchange", "id", "notes", "notify")
-
-    def __init__(self, notify: Notify | None) -> None:
-        self.id: Id = ""
-        self.notify = notify
-        self.notes: deque[Notification] = deque(maxlen=MAX_NOTES)  # a new note drives out the oldest
-        self.exchange: Exchange | None = None
-
-    def offer(self, note: Notification) -> bool:
-        """Hand over a note from another task; never waits. False if the oldest one was lost by it."""
-        had_room = len(self.notes) < MAX_NOTES
-        self.notes.append(note)
-        if self.exchange is not None:
-            self.exchange.interrupt()
-        return had_room
-
-    async def deliver(self) -> None:
-        """In the call's own task: pass on what is there."""
-        while self.notes and self.notify is not None:
-            await self.notify(self.notes.popleft())
-
-
-@dataclass(slots=True, eq=False)
-class HttpSession:
-    """What one `initialize` began. `has_begun` is set when the server may use the GET stream."""
-
-    id: str | None = None
-    version: str | None = None
-    has_begun: trio.Event = field(default_factory=trio.Event)
-    is_over: trio.Event = field(default_factory=trio.Event)
-    listening: trio.CancelScope = field(default_factory=trio.CancelScope)
-
-    def fields(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        if self.id is not None:
-            found[H_SESSION] = self.id
-        if self.version is not None:
-            found[H_VERSION] = self.version
-        return found
-
-    def end(self) -> None:
-        self.has_begun.set()
-        self.is_over.set()
-        self.listening.cancel()
-
-
-@dataclass(slots=True)
-class Trail:
-    """Where an event stream was when it broke."""
-
-    last_event_id: str | None = None
-    retry_s: float = RESUME_S
-    n_events: int = 0
-
-    def note(self, decoder: SseDecoder) -> None:
-        if decoder.last_event_id is not None:
-            self.last_event_id = decoder.last_event_id
-        if decoder.retry_ms is not None:
-            self.retry_s = min(decoder.retry_ms / 1000, RESUME_LIMIT_S)
-
-    def fields(self) -> dict[str, str]:
-        """Where to resume. An id is any text: it goes into its field as UTF-8, which fields carry as Latin-1."""
-        if self.last_event_id is None:
-            return {}
-        return {H_LAST_EVENT: self.last_event_id.encode().decode("latin-1")}
-
-
 class StreamableChannel:
     """Implements `Channel`. `listen` runs beside its users, `end` is called when they are done."""
 
     first_version = NEWEST_LEGACY
+    can_ask = True
     is_suspended = False
 
     def __init__(self, http: ServerHttp, inbound: Inbound, reconnect: BackoffConfig) -> None:
@@ -153,6 +83,7 @@ class StreamableChannel:
         self._reconnect = reconnect
         self._peer: Peer[HttpCall] = Peer()
         self._session = HttpSession()
+        self._questions = Questions(self._peer.owners, self._replied)
 
     async def request(
         self, method: str, params: str | None, *, notify: Notify | None = None, progress: bool = False
@@ -166,8 +97,11 @@ class StreamableChannel:
             self._session.end()
             self._session = HttpSession()
         session = self._session
+        between = None
+        if progress or (isinstance(notify, Askable) and notify.may_be_asked):
+            between = partial(self._deliver, call, session)
         try:
-            with self._http.pool.exchange(call.deliver if progress else None) as exchange:
+            with self._http.pool.exchange(between) as exchange:
                 call.exchange = exchange
                 try:
                     response = await self._ask(exchange, session, call, text)
@@ -180,7 +114,12 @@ class StreamableChannel:
         finally:
             self._peer.cancel(call.id, "")  # forgets it, if nothing has yet
             call.exchange = None
-        await call.deliver()
+            if call.questions is not None:
+                self._questions.left(call)
+            if call.replies:
+                with goodbye(1.0):
+                    await self._post_replies(call, session)
+        await call.pass_on()
         if response.error is not None:
             error = response.error
             answer = RpcError(error.code, error.message, error.data)
@@ -212,6 +151,25 @@ class StreamableChannel:
                 await self._http.read_refusal(exchange)
         except UpstreamError as exc:
             log.debug("session not deleted", extra={"server": self._server, "reason": str(exc)})
+
+    async def _deliver(self, call: HttpCall, session: HttpSession) -> None:
+        """In the call's own task: what is there for its client, and what came from it."""
+        if call.notes:
+            await call.pass_on()
+        if call.replies:
+            await self._post_replies(call, session)
+
+    async def _post_replies(self, call: HttpCall, session: HttpSession) -> None:
+        while call.replies:
+            await self._say(call.replies.popleft(), session)
+
+    def _replied(self, caller: Caller, text: str) -> None:
+        """The answer to what the server has asked: the call that it belongs to posts it."""
+        assert isinstance(caller, HttpCall)
+        if caller.replies is None:
+            caller.replies = deque()
+        caller.replies.append(text)
+        caller.nudge()
 
     async def _ask(self, exchange: Exchange, session: HttpSession, call: HttpCall, text: str) -> Response:
         await self._http.post(exchange, self._http.target, session.fields(), text)
@@ -280,7 +238,8 @@ class StreamableChannel:
         return response
 
     async def _resume(self, session: HttpSession, call: HttpCall, trail: Trail) -> Response | None:
-        with self._http.pool.exchange(call.deliver if call.notify is not None else None) as exchange:
+        between = partial(self._deliver, call, session) if call.notify is not None else None
+        with self._http.pool.exchange(between) as exchange:
             call.exchange = exchange
             fields = session.fields() | trail.fields()
             await self._http.get(exchange, self._http.target, fields)
@@ -345,23 +304,29 @@ class StreamableChannel:
                 return message  # without an id: it could not read our request, nobody else can be meant
             log.debug("stray answer", extra={"server": self._server})
         elif isinstance(message, Request):
-            await self._reply(message, session)
+            await self._answer(message, session, call)
         elif message.method == "notifications/progress":
             told = self._peer.receive(message)
             if isinstance(told, Told) and told.owner is not None:
                 if told.owner is call:
                     call.notes.append(message)
-                    await call.deliver()
+                    await call.pass_on()
                 elif not told.owner.offer(message):
                     self._http.metrics.notes_dropped += 1
         elif message.method == "notifications/message" and call is not None and call.notify is not None:
             await call.notify(message)
-        else:
+        elif message.method != CANCELLED or not self._questions.taken_back(message):
             self._inbound.told(message)
         return None
 
-    async def _reply(self, request: Request, session: HttpSession) -> None:
+    async def _answer(self, request: Request, session: HttpSession, call: HttpCall | None) -> None:
+        """A request of the server: on a call's own stream it belongs to that call."""
         try:
+            if request.method in CAPABILITY_OF:
+                self._questions.ask(request, call)
+                if call is not None:
+                    await call.pass_on()
+                return
             text = encode_result(request.id, self._inbound.asked(request))
         except RpcError as exc:
             text = encode_error(request.id, exc.code, exc.message, exc.data)

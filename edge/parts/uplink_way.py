@@ -94,7 +94,7 @@ class Way:
                 host=origin.authority,
                 target=target,
                 headers=fields,
-                max_message_bytes=config.max_message_bytes,
+                max_message_bytes=config.max_message_bytes + ENVELOPE_BYTES,
                 timeout_s=config.connect_timeout_s,
             ) as socket:
                 yield socket

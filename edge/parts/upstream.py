@@ -344,7 +344,7 @@ class Upstream:
             self._live.doubted()
 
     def asked(self, request: Request) -> str:
-        """We declared no client capabilities, so a server has nothing to ask but whether we live."""
+        """What concerns no client: whether we live, and nothing else."""
         if request.method == "ping":
             return "{}"
         raise RpcError(METHOD_NOT_FOUND, f"{request.method[:64]} is not supported by this client")

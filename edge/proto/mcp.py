@@ -27,7 +27,9 @@ from edge.proto.jsonrpc import INTERNAL_ERROR as INTERNAL_ERROR
 from edge.proto.jsonrpc import INVALID_PARAMS as INVALID_PARAMS
 from edge.proto.jsonrpc import INVALID_REQUEST as INVALID_REQUEST
 from edge.proto.jsonrpc import METHOD_NOT_FOUND as METHOD_NOT_FOUND
+from edge.proto.jsonrpc import Id
 from edge.proto.jsontext import Member, Raw, dumps, members
+from edge.proto.questions import OFFERED
 
 LEGACY_VERSIONS: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")  # newest first
 NEWEST_LEGACY: Final = LEGACY_VERSIONS[0]
@@ -43,6 +45,8 @@ H_LAST_EVENT: Final = "last-event-id"
 
 META_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 """In `params._meta`: the request claims to be modern."""
+
+CANCELLED: Final = "notifications/cancelled"
 
 RESOURCE_NOT_FOUND: Final = -32002
 SERVER_UNAVAILABLE: Final = -32010
@@ -136,15 +140,23 @@ def _server_fault(code: int, exc: UpstreamError, told: str, reason: str) -> Faul
     return Fault(200, code, f"server {exc.server} {told}", dumps({"server": exc.server, "reason": reason}))
 
 
-def initialize_params(client_name: str, client_version: str, version: str = NEWEST_LEGACY) -> str:
-    """Params of the `initialize` that we send to servers.
+def cancelled_id(params: str) -> Id | None:
+    """The letters of `requestId`: "1" and 1 are two requests. None if there are none to be had."""
+    try:
+        span = members(params).get("requestId")
+    except BadMessage:  # a member twice; a notification gets no error
+        return None
+    return params[span.start : span.end] if span is not None else None
 
-    No capabilities: nobody stands behind us at that moment who could sample, elicit or list roots.
-    """
+
+def initialize_params(
+    client_name: str, client_version: str, version: str = NEWEST_LEGACY, *, can_ask: bool = True
+) -> str:
+    """Params of the `initialize` that we send to servers. `can_ask`: its requests to clients would reach us."""
     return dumps(
         {
             "protocolVersion": version,
-            "capabilities": {},
+            "capabilities": OFFERED if can_ask else {},
             "clientInfo": {"name": client_name, "version": client_version},
         }
     )

@@ -22,6 +22,7 @@ VERSION = "1"
 ACK_MESSAGES = 32
 ACK_BYTES = 256 * 1024
 MAX_HEADER_CHARS = 200
+MOST_BYTES_A_CHAR = 4  # in UTF-8
 
 MEMBER = re.compile(r" *([a-z]{1,20})=([A-Za-z0-9_-]{1,64}) *")
 NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
@@ -104,6 +105,12 @@ def parse_limit(members: dict[str, str]) -> int | None:
     """None: not said, or not sensibly; the sender's own limit holds then."""
     text = members.get("max", "")
     return int(text) if NUMBER.fullmatch(text) and int(text) > 0 else None
+
+
+def batch_limit(usual: int, answer: LinkAnswer | None) -> int:
+    """How many characters of frames may share a body: it must not be longer than a message may be over there."""
+    known = None if answer is None else answer.max_bytes
+    return usual if known is None else min(usual, known // MOST_BYTES_A_CHAR)
 
 
 def size_of(text: str) -> int:

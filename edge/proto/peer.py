@@ -4,6 +4,7 @@ Sans-IO: it gives texts to send and says to whom a received message belongs. The
 whatever the driver waits with. Source: MCP 2025-11-25, "Cancellation" and "Progress".
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -82,6 +83,10 @@ class Peer(Generic[T]):
     @property
     def open_count(self) -> int:
         return len(self._owners)
+
+    def owners(self) -> Collection[T]:
+        """Those that wait, oldest first."""
+        return self._owners.values()
 
     def open(self, owner: T, method: str, params: str | None, *, progress: bool) -> tuple[Id, str]:
         """Allots an id; returns it and the request's text. `progress` puts our token into `params._meta`.

@@ -23,6 +23,8 @@ LIMIT_REACHED: Final = -32603
 class Session:
     """One client's session. `view` is the one server it sees, None for all; `version` is the negotiated one.
 
+    `declared` names what it can be asked by servers (proto/questions.py).
+
     `dirty` has the list kinds that changed since the client was last told; at most one entry a kind.
     Limits: `max_subscriptions`.
     """
@@ -30,6 +32,7 @@ class Session:
     __slots__ = (
         "_max_subscriptions",
         "_subscriptions",
+        "declared",
         "dirty",
         "id",
         "last_used",
@@ -45,11 +48,13 @@ class Session:
         version: str,
         view: str | None,
         now: float,
+        declared: frozenset[str] = frozenset(),
         max_subscriptions: int = MAX_SUBSCRIPTIONS,
     ) -> None:
         self.id = id
         self.version = version
         self.view = view
+        self.declared = declared
         self.level: str | None = None
         self.dirty: set[str] = set()
         self.last_used = now

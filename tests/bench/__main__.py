@@ -1,9 +1,10 @@
-"""`python3 build bench`: mcp-edge and its peers, paired, in front of the same echo servers.
+"""`python3 build bench`: mcp-edge and its peers, paired, in front of the same echo servers; then its links.
 
     --quick          one round with short loads: to see that it works, the figures mean little
     --rounds N       medians of N (3)
     --seconds S      of each load (2)
-    --only WORD      a kind (stdio, http) or a contender (mcp-edge, pip-mcp-proxy, ...); may be repeated
+    --only WORD      a kind (stdio, http), a contender (mcp-edge, pip-mcp-proxy, ...) or links; may be repeated
+    --links N        how many idle links (1000)
     --write          put the result of a whole run into tests/bench/RESULTS.md
 
 Exits with 0 whatever the figures are, and with 1 if mcp-edge could not be measured.
@@ -17,11 +18,16 @@ from pathlib import Path
 
 from tests.bench.answers import BadAnswer
 from tests.bench.contenders import DIRECT, EDGE, KINDS, Contender, all_contenders, missing
-from tests.bench.figures import Key
+from tests.bench.figures import Key, targets
+from tests.bench.links import WAYS, IdleReading, LinkReading, measure_idle, measure_way
+from tests.bench.links_report import NOTES as LINK_NOTES
+from tests.bench.links_report import link_tables, link_targets
 from tests.bench.measure import AT_ONCE, Reading, Times, measure
 from tests.bench.report import NOTES, document, facts, generator_check, tables, targets_table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+LINKS = "links"
+IDLE_S, QUICK_IDLE_S, QUICK_LINKS = 60.0, 5.0, 100
 BUSY = 0.5  # a load average above it is said to disturb
 
 
@@ -61,19 +67,56 @@ def main(argv: Sequence[str]) -> int:
                 f"{reading.outcomes[lanes].calls_per_s:,.0f} calls/s at {lanes}" for lanes in AT_ONCE
             )
             show(f"round {n + 1}: {name}: {rates}")
-    tabled = tables(chosen, rounds)
-    show("", tabled, "", targets_table(rounds), "", generator_check(chosen, rounds), "", NOTES)
+    ways: dict[str, list[LinkReading]] = {}
+    idle: list[IdleReading] = []
+    if LINKS in args.only or not args.only:
+        ways, idle = links(count, times, args, failures)
+    tabled = "\n\n".join(filter(None, [tables(chosen, rounds), link_tables(ways, idle)]))
+    wanted = [*targets(rounds), *link_targets(ways, idle)]
+    notes = f"{NOTES}\n{LINK_NOTES}"
+    show("", tabled, "", targets_table(wanted), "", generator_check(chosen, rounds), "", notes)
     for name, reason in failures.items():
         show(f"not measured: {name}: {reason}")
     if args.write:
         RESULTS.write_text(
-            document(" ".join(["python3 build bench", *argv]), about, tabled, rounds, failures)
+            document(" ".join(["python3 build bench", *argv]), about, tabled, wanted, notes, failures)
         )
         show(f"written to {RESULTS.name}")
     edges = {
         Key(each.kind, each.key) for each in contenders if each.key == EDGE and is_chosen(each, args.only)
     }
-    return 0 if edges <= rounds.keys() else 1
+    return 0 if edges <= rounds.keys() and not any(name.startswith(LINKS) for name in failures) else 1
+
+
+def links(
+    count: int, times: Times, args: argparse.Namespace, failures: dict[str, str]
+) -> tuple[dict[str, list[LinkReading]], list[IdleReading]]:
+    """All ways in `count` rounds, back and forth; and the idle links, once."""
+    ways: dict[str, list[LinkReading]] = {}
+    idle: list[IdleReading] = []
+    for n in range(count):
+        for way in WAYS if n % 2 == 0 else reversed(WAYS):
+            name = f"{LINKS}, {way}"
+            if name in failures:
+                continue
+            try:
+                reading = measure_way(way, times)
+            except (RuntimeError, BadAnswer, OSError) as exc:
+                failures[name] = str(exc)
+                ways.pop(way, None)
+                show(f"round {n + 1}: {name} failed: {exc}")
+                continue
+            ways.setdefault(way, []).append(reading)
+            p50s = ", ".join(f"p50 {reading.outcomes[lanes].p50_us:,.0f} µs at {lanes}" for lanes in AT_ONCE)
+            show(f"round {n + 1}: {name}: {p50s}")
+    size, watch_s = (QUICK_LINKS, QUICK_IDLE_S) if args.quick else (args.links, IDLE_S)
+    try:
+        idle.append(measure_idle(size, watch_s))
+        show(f"{size} idle links: {idle[0].hub_kib:.1f} KiB each on the hub")
+    except (RuntimeError, BadAnswer, OSError) as exc:
+        failures[f"{LINKS}, idle"] = str(exc)
+        show(f"{size} idle links failed: {exc}")
+    return ways, idle
 
 
 def arguments(argv: Sequence[str], keys: Sequence[str]) -> argparse.Namespace:
@@ -83,10 +126,11 @@ def arguments(argv: Sequence[str], keys: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--only", action="append", choices=[*KINDS, *keys], default=[])
+    parser.add_argument("--only", action="append", choices=[*KINDS, LINKS, *keys], default=[])
+    parser.add_argument("--links", type=int, default=1000)
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args(argv)
-    if args.rounds < 1 or args.seconds <= 0:
+    if args.rounds < 1 or args.seconds <= 0 or args.links < 1:
         parser.error("there is nothing to measure in no time")
     if args.write and (args.quick or args.only):
         parser.error("--write is for whole runs, without --quick and --only")
@@ -95,8 +139,10 @@ def arguments(argv: Sequence[str], keys: Sequence[str]) -> argparse.Namespace:
 
 def is_chosen(contender: Contender, only: Sequence[str]) -> bool:
     """The server alone always is: start times are counted without it."""
+    if list(only) == [LINKS]:
+        return False
     kinds = [word for word in only if word in KINDS] or KINDS
-    keys = [word for word in only if word not in KINDS]
+    keys = [word for word in only if word not in (*KINDS, LINKS)]
     return contender.kind in kinds and (not keys or contender.key in (*keys, DIRECT))
 
 

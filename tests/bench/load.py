@@ -39,7 +39,8 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of the measured calls. `cpu_us` is that of the watched processes, `own_cpu_us` that of the generator."""
+    """Of the measured calls. `cpu_us` is that of the watched processes, `own_cpu_us` that of the generator;
+    `cpu_us_each` has the watched processes one by one."""
 
     calls: int
     calls_per_s: float
@@ -47,6 +48,7 @@ class Outcome:
     p99_us: float
     cpu_us: float
     own_cpu_us: float
+    cpu_us_each: tuple[float, ...] = ()
 
 
 class Lane:
@@ -201,11 +203,12 @@ class PipeLoad:
 def outcome(order: Order) -> Outcome:
     load = HttpLoad(order) if order.way.port else PipeLoad(order)
     load.run(order.warm_up_s)
-    cpu, own = cpu_seconds(order.watch), time.process_time()
+    before, own = [cpu_seconds([pid]) for pid in order.watch], time.process_time()
     begun = time.perf_counter()
     latencies = load.run(order.measure_s)
     took_s = time.perf_counter() - begun
-    own, cpu = time.process_time() - own, cpu_seconds(order.watch) - cpu
+    own = time.process_time() - own
+    each = [cpu_seconds([pid]) - was for pid, was in zip(order.watch, before, strict=True)]
     latencies.sort()
     n = len(latencies)
     return Outcome(
@@ -213,8 +216,9 @@ def outcome(order: Order) -> Outcome:
         calls_per_s=n / took_s,
         p50_us=latencies[n // 2] * 1e6,
         p99_us=latencies[min(n - 1, n * 99 // 100)] * 1e6,
-        cpu_us=cpu / n * 1e6,
+        cpu_us=sum(each) / n * 1e6,
         own_cpu_us=own / n * 1e6,
+        cpu_us_each=tuple(seconds / n * 1e6 for seconds in each),
     )
 
 

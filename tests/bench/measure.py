@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.bench.caller import Caller, HttpCaller, PipeCaller, call_until_answered
+from tests.bench.caller import Caller, HttpCaller, PipeCaller, Way, call_until_answered
 from tests.bench.contenders import ROOT, Contender, Place, echo_over_http, echo_over_stdio
 from tests.bench.load import Order, Outcome
 from tests.bench.processes import Memory, descendants, free_port, memory, running, seconds_until_listening
@@ -75,16 +75,16 @@ def measure(contender: Contender, times: Times) -> Reading:
         watched = [process.pid, *(descendants(process.pid) if contender.counts_children else [])]
         time.sleep(SETTLE_S)
         idle = memory(watched)
-        outcomes = {lanes: loaded(caller, contender, lanes, watched, times) for lanes in AT_ONCE}
+        outcomes = {lanes: load(caller.way, contender.tool, lanes, watched, times) for lanes in AT_ONCE}
         time.sleep(SETTLE_S)
         return Reading(listening_s, first_call_s, idle, memory(watched), outcomes)
 
 
-def loaded(caller: Caller, contender: Contender, lanes: int, watched: list[int], times: Times) -> Outcome:
+def load(way: Way, tool: str, lanes: int, watched: list[int], times: Times) -> Outcome:
     """The outcome of one load, made by a process of its own."""
     order = Order(
-        way=caller.way,
-        tool=contender.tool,
+        way=way,
+        tool=tool,
         lanes=lanes,
         warm_up_s=times.warm_up_s,
         measure_s=times.measure_s,

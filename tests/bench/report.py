@@ -13,6 +13,7 @@ from tests.bench.figures import (
     GENERATOR_SHARE,
     Key,
     Rounds,
+    Target,
     calls_per_s,
     cpu_us,
     generator_share,
@@ -21,7 +22,6 @@ from tests.bench.figures import (
     p99_us,
     ratio,
     start_ms,
-    targets,
 )
 from tests.bench.measure import AT_ONCE, Reading, Times
 
@@ -139,9 +139,9 @@ def listens_ms(reading: Reading) -> float:
     return (reading.listening_s or 0.0) * 1e3
 
 
-def targets_table(rounds: Rounds) -> str:
+def targets_table(wanted: Sequence[Target]) -> str:
     rows = []
-    for each in targets(rounds):
+    for each in wanted:
         bound = f"{'at least' if each.is_least else 'at most'} {number(each.limit, 2)}{each.unit}"
         verdict = {True: "ok", False: "MISSED", None: "not measured"}[each.is_met]
         rows.append(
@@ -191,17 +191,22 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def document(
-    command: str, about: Sequence[str], tabled: str, rounds: Rounds, failures: Mapping[str, str]
+    command: str,
+    about: Sequence[str],
+    tabled: str,
+    wanted: Sequence[Target],
+    notes: str,
+    failures: Mapping[str, str],
 ) -> str:
     """RESULTS.md."""
     parts = [
         "# The benchmark as measured",
         f"Written by `{command}`; do not edit.",
         "\n".join(f"* {each}" for each in about),
-        targets_table(rounds),
+        targets_table(wanted),
         tabled,
         "## How it was measured",
-        NOTES,
+        notes,
     ]
     if failures:
         parts += ["## Not measured", "\n".join(f"* {name}: {reason}" for name, reason in failures.items())]

@@ -151,6 +151,26 @@ def test_sdk_client_gets_everything_a_server_has(client: str, server: str, gatew
     assert seen["time"] == "UTC"
 
 
+@pytest.mark.parametrize("server", ["stdio", "http", "sse"])
+@requires("mcp1")
+def test_what_a_server_asks_is_answered_by_the_client_that_called_it(server: str, gateway: Appliance) -> None:
+    calls: list[tuple[str, dict[str, object]]] = [
+        (f"{server}__trigger-sampling-request", {"prompt": "How warm is it?", "maxTokens": 50}),
+        (f"{server}__trigger-elicitation-request", {}),
+        (f"{server}__get-roots-list", {}),
+    ]
+    command: list[str | Path] = [python_of("mcp1"), CLIENTS / "asked.py", gateway.endpoint, json.dumps(calls)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 0, f"{done.stderr}\n{gateway.said()}"
+    seen = json.loads(done.stdout)
+    assert "How warm is it?" in seen["asked"]["sampling/createMessage"]
+    assert "elicitation/create" in seen["asked"]
+    sampled, elicited, roots = seen["answered"]
+    assert "warm" in sampled
+    assert "V7" in elicited
+    assert "file:///plant" in roots
+
+
 def test_git_server_answers_about_the_repository_alone_and_among_others(
     gateway: Appliance, repository: Path
 ) -> None:

@@ -25,6 +25,18 @@ async def test_an_edge_registers_and_answers_calls() -> None:
             assert up.learned == ["secret-1"]
 
 
+async def test_a_message_of_the_largest_size_comes_in_whatever_is_put_around_it() -> None:
+    with trio.fail_after(10):
+        async with (
+            gateway(ToolServer(echo=echo)) as rig,
+            scripted_hub() as hub,
+            uplink(rig, f"ws://127.0.0.1:{hub.port}", max_message_bytes=4096) as up,
+        ):
+            session = await hub.session()
+            assert "result" in await session.call(1, "echo", pad="x" * (4096 - 130))
+            assert up.metrics.link("hq", "a", "contextforge").bytes_in <= 4096
+
+
 async def test_calls_at_once_are_all_answered() -> None:
     with trio.fail_after(10):
         async with gateway() as rig, scripted_hub() as hub, uplink(rig, f"ws://127.0.0.1:{hub.port}"):

@@ -67,3 +67,12 @@ async def test_an_unknown_session_is_taken_up_if_the_webhook_knows_its_token() -
         await rig.ready("barge")
         assert await rig.call("barge", n=1) == {"n": 1}
         nursery.cancel_scope.cancel()
+
+
+async def test_no_body_is_read_before_the_webhook_has_judged_its_token() -> None:
+    async with asking_hub() as rig:
+        client = HubClient(rig.address, "t-unknown")
+        for more in ({"Content-Length": "16777216"}, {"Transfer-Encoding": "chunked"}):
+            async with await trio.open_tcp_stream(client.host, client.port) as stream:
+                await stream.send_all(client.head("GET", "/poll?session_id=0123456789abcdef", more))
+                assert b" 413 " in await stream.receive_some()  # though not a byte of it was sent

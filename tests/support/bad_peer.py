@@ -205,6 +205,7 @@ class RawWebSocket:
         self.headers = headers
         self.heard: list[Message] = []  # frames of the protocol that were no requests
         self.calls: list[Message] = []  # requests, of MCP
+        self.numbered = 0  # the last message sent, between two ends of theirs
         self._received = received
 
     @property
@@ -278,6 +279,8 @@ class RawWebSocket:
             if opcode == PING:
                 self.send(PONG, payload)
                 continue
+            if opcode == TEXT and payload[:1].isdigit():
+                self._take_numbered(payload.decode())
             if opcode != TEXT or not payload.startswith(b"{"):
                 continue
             said = json.loads(payload)
@@ -290,6 +293,15 @@ class RawWebSocket:
                     self.say("response", payload=answer)
             else:
                 self.heard.append(said)
+
+    def _take_numbered(self, text: str) -> None:
+        """A frame between two ends of theirs: number, acknowledgement, message."""
+        number, _, message = text.split(" ", 2) if text.count(" ") > 1 else ("0", "0", "")
+        if message:
+            self.calls.append(json.loads(message))
+            if (answer := answer_to(self.calls[-1])) is not None:
+                self.numbered += 1
+                self.text(f"{self.numbered} {number} {json.dumps(answer)}")
 
     def _exactly(self, size: int) -> bytes:
         while len(self._received) < size:
@@ -331,28 +343,33 @@ class RawEvents:
         target = f"/mcp-reverse/message?sessionId={session or self.session}"
         return self.peer.ask("POST", target, body).status
 
-    def serve(self, until: str) -> Message:
-        """Answer what is asked, up to and with the next request of this method."""
-        while True:
-            message = self.next()
-            self.calls.append(message)
-            if (answer := answer_to(message)) is not None:
-                assert self.post(answer) == 202
-            if message.get("method") == until:
-                return message
+    def serve(self, until: Callable[[], bool]) -> None:
+        """Answer what is asked until something is true; looked at with each line, comments included."""
+        give_up = time.monotonic() + LIMIT_S
+        while not until():
+            assert time.monotonic() < give_up, "not in time"
+            message = self._read()
+            if message is not None:
+                self.calls.append(message)
+                if (answer := answer_to(message)) is not None:
+                    assert self.post(answer) == 202
 
     def next(self) -> Message:
         """The next event's message. EOFError at the stream's end."""
-        while True:
-            try:
-                line = self._response.readline(1 << 20)
-            except http.client.IncompleteRead as exc:
-                raise EOFError from exc
-            if not line:
-                raise EOFError
-            if line.startswith(b"data:") and (text := line[5:].strip()):
-                found: Message = json.loads(text)
-                return found
+        while (found := self._read()) is None:
+            pass
+        return found
+
+    def _read(self) -> Message | None:
+        """The next line's message, if it has one. EOFError at the stream's end."""
+        try:
+            line = self._response.readline(1 << 20)
+        except http.client.IncompleteRead as exc:
+            raise EOFError from exc
+        if not line:
+            raise EOFError
+        text = line[5:].strip() if line.startswith(b"data:") else b""
+        return dict(json.loads(text)) if text else None
 
     def ended(self) -> bool:
         """It ends, in an orderly way or not, whatever comes before."""
@@ -376,20 +393,22 @@ class RawPolls:
     def respond(self, body: bytes | object, session: str | None = None) -> int:
         return self.peer.ask("POST", f"/response?session_id={session or self.session}", body).status
 
-    def serve(self, until: str) -> Message:
-        """Poll and answer, up to and with the next request of this method."""
-        while True:
+    def serve(self, until: Callable[[], bool]) -> None:
+        """Poll and answer until something is true."""
+        give_up = time.monotonic() + LIMIT_S
+        while not until():
+            assert time.monotonic() < give_up, "not in time"
             answer = self.poll()
             assert answer.status in (200, 204), answer
-            if answer.status == 204:
-                continue
-            envelope = answer.json()
-            message: Message = envelope["request"]
-            self.calls.append(message)
-            said = {"request_id": envelope["request_id"], "response": answer_to(message) or {}}
-            assert self.respond(said) == 200
-            if message.get("method") == until:
-                return message
+            if answer.status == 200:
+                self.answer(answer)
+
+    def answer(self, polled: Answer) -> None:
+        """Do what a poll brought."""
+        envelope = polled.json()
+        self.calls.append(envelope["request"])
+        said = {"request_id": envelope["request_id"], "response": answer_to(envelope["request"]) or {}}
+        assert self.respond(said) == 200
 
 
 def frame(

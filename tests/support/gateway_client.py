@@ -171,11 +171,13 @@ class Client:
             message["params"] = params
         return await self.post(message)
 
-    async def initialize(self, version: str = "2025-11-25", **headers: str) -> Any:
+    async def initialize(
+        self, version: str = "2025-11-25", *, capabilities: object = None, **headers: str
+    ) -> Any:
         """The result of initialize; the session is remembered, and confirmed."""
         params = {
             "protocolVersion": version,
-            "capabilities": {},
+            "capabilities": {} if capabilities is None else capabilities,
             "clientInfo": {"name": "test", "version": "0"},
         }
         answer = await self.ask("initialize", params, **headers)

@@ -13,7 +13,8 @@ from edge.config.model import GatewayConfig
 from edge.health import Health
 from edge.metrics import Metrics
 from edge.parts.acceptor import Acceptor
-from edge.parts.gateway import Call, Gateway
+from edge.parts.gateway import Gateway
+from edge.parts.relay import Call
 from edge.parts.sessions import InFlight
 from edge.parts.upstream import Upstream
 from edge.parts.views import Views

@@ -17,7 +17,9 @@ from tests.support.gateway_rig import Rig
 class FarEnd:
     """What a hub does over a link: sends messages, reads what comes."""
 
-    def __init__(self, rig: Rig, view_key: str | None, *, max_calls: int, limit_bytes: int) -> None:
+    def __init__(
+        self, rig: Rig, view_key: str | None, *, max_calls: int, limit_bytes: int, can_ask: bool = False
+    ) -> None:
         self.link = Link("box", self._nobody, numbered=None, limit_bytes=limit_bytes, counts=LinkCounts())
         self.face = LinkFace(
             self.link,
@@ -27,6 +29,7 @@ class FarEnd:
             metrics=rig.metrics,
             max_calls=max_calls,
             extra={"link": "box"},
+            can_ask=can_ask,
         )
         self.link.receive = self.face.receive
         self._read: list[Any] = []
@@ -60,9 +63,10 @@ class FarEnd:
         found, self._read = self._read, []
         return found
 
-    async def initialize(self, version: str = "2025-11-25") -> Any:
+    async def initialize(self, version: str = "2025-11-25", capabilities: object = None) -> Any:
         info = {"name": "hub", "version": "1"}
-        self.ask("init", "initialize", protocolVersion=version, capabilities={}, clientInfo=info)
+        declared = {} if capabilities is None else capabilities
+        self.ask("init", "initialize", protocolVersion=version, capabilities=declared, clientInfo=info)
         answer = await self.read()
         self.tell("notifications/initialized")
         return answer
@@ -70,10 +74,15 @@ class FarEnd:
 
 @asynccontextmanager
 async def linked(
-    rig: Rig, view_key: str | None = None, *, max_calls: int = 8, limit_bytes: int = 1 << 20
+    rig: Rig,
+    view_key: str | None = None,
+    *,
+    max_calls: int = 8,
+    limit_bytes: int = 1 << 20,
+    can_ask: bool = False,
 ) -> AsyncIterator[FarEnd]:
     """A link with its face running; cancelled at the end, as when the link is lost."""
-    far = FarEnd(rig, view_key, max_calls=max_calls, limit_bytes=limit_bytes)
+    far = FarEnd(rig, view_key, max_calls=max_calls, limit_bytes=limit_bytes, can_ask=can_ask)
     async with trio.open_nursery() as nursery:
         await nursery.start(far.face.run)
         yield far

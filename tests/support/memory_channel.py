@@ -99,6 +99,7 @@ class ScriptedServer:
 
 class MemoryChannel:
     first_version = NEWEST_LEGACY
+    can_ask = True
     is_suspended = False
 
     def __init__(self, server: ScriptedServer) -> None:

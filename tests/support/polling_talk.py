@@ -41,11 +41,9 @@ class PollingTalk:
                 self.poll = one.tag
         return self.got
 
-    def begin(self) -> "PollingTalk":
+    def begin(self, link_answer: str = "v=1; link=x; received=0") -> "PollingTalk":
         self.tell(Start("v=1" if self.own else None))
-        self.tell(
-            Replied("register-1", 200, SESSION, {OWN_HEADER: "v=1; link=x; received=0"} if self.own else {})
-        )
+        self.tell(Replied("register-1", 200, SESSION, {OWN_HEADER: link_answer} if self.own else {}))
         return self
 
     def call(self, kind: str) -> HttpCall:

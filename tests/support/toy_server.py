@@ -148,7 +148,8 @@ def call(request_id: object, params: dict[str, object]) -> None:
                 send({"method": "notifications/tools/list_changed"})
             answer(request_id, text("changed"))
         case "ask":
-            send({"id": "my-question", "method": arguments["method"], "params": {}})
+            question = {"method": arguments["method"], "params": arguments.get("params") or {}}
+            send({"id": "my-question", **question})
             asked["my-question"] = {"id": request_id}
         case "env":
             answer(request_id, text(json.dumps(dict(os.environ))))

@@ -25,18 +25,18 @@ from edge.parts import (
     desired,
     edge_sessions,
     edge_webhook,
+    edges,
     event_stream,
     gateway,
     hub_desk,
     hub_face,
     kept_link,
     link_channel,
-    peer_channel,
+    questions,
     refusals,
     results,
     sessions,
     stdio_channel,
-    streamable_channel,
     subscriptions,
     upstream,
     views,
@@ -78,10 +78,12 @@ FIXED: Mapping[str, float] = {
     "events kept of a session for resuming": default_of_parameter(ReplayRing.__init__, "max_events"),
     "bytes kept of a session for resuming": default_of_parameter(ReplayRing.__init__, "max_bytes"),
     "seconds that events are kept": default_of_parameter(ReplayRing.__init__, "keep_s"),
+    "requests of servers that a session has not answered": questions.MAX_OPEN,
     "subscriptions of a session": session.MAX_SUBSCRIPTIONS,
     "characters of a URI that can be subscribed to": subscriptions.MAX_URI_CHARS,
     "seconds a request waits for a server that is starting": gateway.START_WAIT_S,
     "resource links remembered": results.MAX_LINKS,
+    "characters of a resource link's URI": results.MAX_URI_CHARS,
     "bytes of all servers' instructions together": catalog.MAX_INSTRUCTIONS_BYTES,
     "characters of a URI that a template can match": uritemplate.MAX_URI_CHARS,
     "connections to the admin listener": app.ADMIN_CONNECTIONS,
@@ -92,9 +94,10 @@ FIXED: Mapping[str, float] = {
     "seconds for subscribing, and for setting a log level": upstream.CONTROL_TIMEOUT_S,
     "pages of a list": catalog_loader.PAGE_CAP,
     "items of a list": catalog_loader.ITEM_CAP,
+    "characters of a list": catalog_loader.LIST_CHARS,
     "seconds before lists are read again whose answer was lost": conversation.RETRY_LISTS_S,
     "bytes that wait for a stdio or HTTP+SSE server to read": Outbox.__init__.__defaults__[0],  # type: ignore[index]  # it has one
-    "notifications that wait for one call's client": peer_channel.MAX_NOTES,
+    "notifications that wait for one call's client": questions.MAX_NOTES,
     "subscriptions at a server": desired.MAX_URIS,
     "seconds that a server's lists outlive it": views.GRACE_S,
     "seconds up before the waits begin anew": default_of_parameter(backoff.Backoff.__init__, "forgive_after_s"),
@@ -131,6 +134,7 @@ FIXED: Mapping[str, float] = {
     "seconds that it may work on one": default_of_parameter(LongPollAcceptor.__init__, "max_work_s"),
     "characters of a token": edge_auth.MAX_TOKEN_CHARS,
     "bytes of a registration, `long-poll`": hub_face.MAX_REGISTRATION_BYTES,
+    "names known for each link that there may be, also of one edge": edges.NAMES_PER_LINK,
     "questions to the webhook at once": edge_webhook.AT_ONCE,
     "seconds for `/message`": hub_desk.MESSAGE_S,
     "seconds between log lines of a host for a reason": refusals.REPEAT_S,
@@ -149,7 +153,6 @@ def test_the_fixed_limits_are_those_of_the_program() -> None:
 
 
 def test_limits_that_the_manual_says_twice_are_the_same() -> None:
-    assert streamable_channel.MAX_NOTES == peer_channel.MAX_NOTES
     assert Exchange.KEEPALIVE_S == event_stream.KEEPALIVE_S
     assert listing.MAX_PAGE_ITEMS == catalog_loader.ITEM_CAP
     assert slot.WINDOW_S == 60

@@ -176,3 +176,21 @@ def test_headers_name_proxy_and_authority_are_passed_on(tmp_path: Path) -> None:
 )
 def test_a_server_is_called_as_a_person_would(command: list[str], name: str) -> None:
     assert server_name(command) == name
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "1e999", "many"])
+def test_what_is_no_number_is_told_by_the_options_name(text: str) -> None:
+    for option in ("--max-retries", "--keepalive", "--reconnect-delay"):
+        assert problems(*BASE, option, text) == [(option, "must be a number")]
+
+
+def test_half_an_attempt_is_none() -> None:
+    assert problems(*BASE, "--max-retries", "0.5") == [("--max-retries", "must be a whole number")]
+
+
+@pytest.mark.parametrize("command", [5, {"a": 1}, True])
+def test_a_command_in_a_file_is_a_string_or_a_list(tmp_path: Path, command: object) -> None:
+    path = tmp_path / "options.json"
+    path.write_text(json.dumps({"local_stdio": command, "gateway": "https://gw.example.com"}))
+    with pytest.raises(ConfigError, match="must be a string, or a list of strings"):
+        config("--config", str(path))

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -137,9 +138,31 @@ async def test_a_flood_of_tokens_does_not_flood_the_service(autojump_clock: Mock
         verdicts.append(verdict.reason)
 
     async with trio.open_nursery() as nursery:
-        for _ in range(MAX_WAITING + 10):
+        for _ in range(AT_ONCE + MAX_WAITING + 10):
             nursery.start_soon(one)
     await asker.aclose()
     assert service.most == AT_ONCE
     assert verdicts.count("webhook_failed") == 10
-    assert verdicts.count("webhook_refused") == MAX_WAITING
+    assert verdicts.count("webhook_refused") == AT_ONCE + MAX_WAITING
+
+
+async def test_a_name_that_utf8_cannot_hold_is_asked_about_all_the_same(autojump_clock: MockClock) -> None:
+    service = Service(says(401))
+    asker = webhook(service)
+    verdict = await asker.judge("t0ken", "\ud800", "long-poll", "10.0.0.1:5")
+    await asker.aclose()
+    assert isinstance(verdict, Denied)
+    assert verdict.reason == "webhook_refused"
+    (request,) = service.asked
+    assert json.loads(request.content)["name"] == "\ud800"
+    assert request.headers["content-type"] == "application/json"
+
+
+async def test_certificates_that_cannot_be_read_are_a_failure_of_the_webhook(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    config = HubWebhook(url="https://127.0.0.1:1/who", ca_file=str(tmp_path / "gone.pem"))
+    asker = EdgeWebhook(config, TokenAuth(HubConfig(listen=("127.0.0.1:0",), webhook=config)))
+    verdict = await asker.judge("t0ken", None, "long-poll", "10.0.0.1:5")
+    assert isinstance(verdict, Denied)
+    assert verdict.reason == "webhook_failed"

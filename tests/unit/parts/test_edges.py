@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from edge.errors import Gone, RpcError, Unavailable
+from edge.parts.edges import NAMES_PER_LINK
 from tests.support.edges_rig import EdgesRig, edges_rig
 
 Errors = list[Exception]
@@ -261,3 +262,41 @@ async def test_what_is_no_message_is_said_once_and_fails_the_call_it_answers(
         assert "not valid" in str(errors[0])
         assert rig.edges.link("a") is not None
     assert sum("no JSON-RPC message" in record.message for record in caplog.records) == 1
+
+
+async def test_names_without_a_link_do_not_pile_up(autojump_clock: MockClock) -> None:
+    async with edges_rig(max_links=3, max_links_per_edge=2, forget_s=100) as rig:
+
+        async def come_and_go(name: str, owner: str) -> None:
+            link = rig.link(name, owner=owner)
+            carrier = await rig.arrive(link)
+            carrier.cut()
+            rig.edges.settle(link)
+            await rig.quiet()
+
+        for n in range(2 * NAMES_PER_LINK):
+            assert rig.edges.no_room_for(f"a-{n}", "a") is None
+            await come_and_go(f"a-{n}", "a")
+        assert rig.edges.no_room_for("a-new", "a") == "too many names of this edge that are not forgotten yet"
+        assert rig.edges.no_room_for("a-0", "a") is None
+        assert rig.edges.no_room_for("b", "b") is None
+        for n in range(NAMES_PER_LINK):
+            await come_and_go(f"b-{n}", "b")
+        assert rig.edges.no_room_for("c", "c") == "too many names that are not forgotten yet"
+        await trio.sleep(101)
+        assert rig.edges.no_room_for("a-new", "a") is rig.edges.no_room_for("c", "c") is None
+
+
+async def test_a_name_counts_for_the_edge_that_has_it(autojump_clock: MockClock) -> None:
+    async with edges_rig(max_links_per_edge=1, forget_s=100) as rig:
+        for owner in ("a", "b"):
+            link = rig.link("a-b", owner=owner)
+            carrier = await rig.arrive(link)
+            assert rig.edges.no_room_for("other", owner) == "too many links of this edge"
+            carrier.cut()
+            rig.edges.settle(link)
+        for n in range(NAMES_PER_LINK - 1):
+            link = rig.link(f"a-{n}", owner="a")
+            (await rig.arrive(link)).cut()
+            rig.edges.settle(link)
+        assert rig.edges.no_room_for("a-new", "a") is None

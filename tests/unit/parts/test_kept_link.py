@@ -278,6 +278,21 @@ async def test_a_link_that_is_not_resumed_in_time_ends(autojump_clock: trio.test
         assert hub.offers[-1] == "v=1; max=1000000"
 
 
+async def test_a_link_that_was_resumed_has_all_the_time_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    hub, server = ToyHub(own=True), ToolServer(hang=hang)
+    async with kept(hub, server) as link:
+        await hub.up.wait()
+        link.call(1, "hang")
+        await trio.testing.wait_all_tasks_blocked()
+        hub.cut()
+        await hub.up.wait()
+        await trio.sleep(200)  # the hub waits 120 s for a link; a call may take 300 s
+        assert server.cancelled == []
+        assert len(hub.offers) == 2
+
+
 async def test_ends_that_disagree_begin_anew(autojump_clock: trio.testing.MockClock) -> None:
     hub, server = ToyHub(own=True), ToolServer(hang=hang)
     async with kept(hub, server) as link:

@@ -327,6 +327,7 @@ async def test_an_answer_for_a_peer_that_does_not_read_waits_for_room(
     prompt = Prompt('{"content":[]}')
     async with gateway(ToolServer(prompt=prompt)) as rig, linked(rig, "a", limit_bytes=10) as far:
         far.ask(1, "ping")
+        await trio.testing.wait_all_tasks_blocked()
         far.call(2, "prompt")
         prompt.goes_on.set()
         assert [answer["id"] for answer in await far.quiet()] == [1]

@@ -9,7 +9,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from edge.errors import BadMessage, Gone, RpcError, Unavailable
 from edge.metrics import ServerMetrics
 from edge.parts.channel import Notify
-from edge.parts.peer_channel import MAX_NOTES, Outbox, PeerChannel
+from edge.parts.peer_channel import Outbox, PeerChannel
+from edge.parts.questions import MAX_NOTES
 from edge.proto.jsonrpc import Notification, Request, decode
 
 
@@ -263,7 +264,7 @@ async def test_when_the_pipe_is_gone_what_was_written_is_gone_and_the_rest_was_n
 async def test_the_server_is_answered() -> None:
     pipe = Pipe()
     pipe.receive(
-        '{"jsonrpc":"2.0","id":"a","method":"ping"}', '{"jsonrpc":"2.0","id":1.0,"method":"roots/list"}'
+        '{"jsonrpc":"2.0","id":"a","method":"ping"}', '{"jsonrpc":"2.0","id":1.0,"method":"tasks/list"}'
     )
     assert await pipe.sent() == [
         '{"jsonrpc":"2.0","id":"a","result":{}}',

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.parts.results import MAX_LINKS, Links, with_published_uris
+from edge.parts.results import MAX_LINKS, MAX_URI_CHARS, Links, with_published_uris
 from edge.proto.jsontext import parse
 
 
@@ -43,6 +43,13 @@ def test_links_are_bounded_and_those_learnt_longest_ago_go_first() -> None:
     links.learn("a", linking("x://kept", "x://new"))
     assert len(links) == MAX_LINKS
     assert [links.server_of(f"x://{name}") for name in ("old", "kept", "new")] == [None, "a", "a"]
+
+
+def test_a_link_that_is_very_long_is_not_remembered() -> None:
+    links = Links()
+    links.learn("a", linking("x" * MAX_URI_CHARS, "y" * (MAX_URI_CHARS + 1)))
+    assert links.server_of("x" * MAX_URI_CHARS) == "a"
+    assert len(links) == 1
 
 
 def test_contents_are_called_as_the_client_knows_them_and_nothing_else_changes() -> None:

@@ -8,6 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from edge.config.model import BackoffConfig, HttpServerConfig
 from edge.errors import RpcError, Unavailable
+from edge.parts.catalog_loader import LIST_CHARS
 from edge.parts.channel import Ended
 from tests.support.memory_channel import ScriptedServer, sleeps_forever, tools
 from tests.support.upstream_rig import GIT, Rig, after, in_turn, up
@@ -86,6 +87,29 @@ async def test_cursors_without_end_stop_at_a_hundred_pages(autojump_clock: Clock
     server.answers["tools/list"] = in_turn(*pages)
     async with up(server) as rig:
         assert len(rig.upstream.catalog.tools) == 100
+
+
+async def test_a_list_is_read_up_to_so_many_characters(autojump_clock: Clock) -> None:
+    server = ScriptedServer(prompts={})
+    long = "d" * (LIST_CHARS // 3)
+    page = '{"prompts":[{"name":"p%d","description":"%s"}],"nextCursor":"%d"}'
+    server.answers["prompts/list"] = in_turn(*(page % (n, long, n) for n in range(50)))
+    async with up(server) as rig:
+        assert [item.key for item in rig.upstream.catalog.prompts] == ["p0", "p1"]
+        assert server.count("prompts/list") == 3
+        assert "more than 8388608 characters" in "".join(rig.upstream.catalog.dropped)
+
+
+async def test_pages_without_end_that_hold_little_are_read_up_to_so_many_characters(
+    autojump_clock: Clock,
+) -> None:
+    server = ScriptedServer(prompts={})
+    long = "d" * (LIST_CHARS // 3)
+    page = '{"prompts":[{"name":"p%d"}],"nextCursor":"%d","more":"%s"}'
+    server.answers["prompts/list"] = in_turn(*(page % (n, n, long) for n in range(50)))
+    async with up(server) as rig:
+        assert [item.key for item in rig.upstream.catalog.prompts] == ["p0", "p1", "p2"]
+        assert server.count("prompts/list") == 3
 
 
 async def test_a_list_that_fails_is_empty_and_the_others_are_there(autojump_clock: Clock) -> None:

@@ -25,6 +25,7 @@ from edge.proto.mcp import (
     NEWEST_LEGACY,
     Fault,
     InitializeResult,
+    cancelled_id,
     fault_of,
     initialize_params,
     label_of,
@@ -117,12 +118,31 @@ async def test_every_error_becomes_one_fault(exc: Exception, fault: Fault) -> No
     assert fault_of(exc) == fault
 
 
-async def test_what_we_offer_servers_is_our_newest_version_and_no_capabilities() -> None:
+async def test_what_we_offer_servers_is_our_newest_version_and_what_clients_may_be_asked() -> None:
     assert json.loads(initialize_params('the "edge"', "1.2")) == {
         "protocolVersion": "2025-11-25",
-        "capabilities": {},
+        "capabilities": {"sampling": {}, "elicitation": {}, "roots": {}},
         "clientInfo": {"name": 'the "edge"', "version": "1.2"},
     }
+
+
+async def test_a_server_whose_requests_would_not_arrive_is_told_of_no_capabilities() -> None:
+    assert json.loads(initialize_params("x", "1", can_ask=False))["capabilities"] == {}
+
+
+@pytest.mark.parametrize(
+    ("params", "letters"),
+    [
+        ('{"requestId":"1"}', '"1"'),
+        ('{"requestId":1.0}', "1.0"),
+        ("{}", None),
+        ('{"requestId":1,"requestId":2}', None),
+    ],
+)
+async def test_the_cancelled_request_is_named_by_the_letters_of_its_id(
+    params: str, letters: str | None
+) -> None:
+    assert cancelled_id(params) == letters
 
 
 async def test_an_answer_to_initialize_is_read_and_server_info_keeps_its_letters() -> None:

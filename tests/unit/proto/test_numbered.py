@@ -9,6 +9,7 @@ from edge.proto.numbered import (
     LinkAnswer,
     LinkOffer,
     Numbered,
+    batch_limit,
     parse_answer,
     parse_offer,
     size_of,
@@ -247,3 +248,10 @@ def test_a_limit_survives_being_sent() -> None:
     for offer in (LinkOffer(max_bytes=7), LinkOffer("b" * 32, 9, 7)):
         assert parse_offer(offer.encode()) == offer
     assert parse_answer(LinkAnswer("b" * 32, 9, 7).encode()) == LinkAnswer("b" * 32, 9, 7)
+
+
+def test_frames_that_share_a_body_fit_into_what_a_message_may_be_there() -> None:
+    assert batch_limit(1000, None) == 1000
+    assert batch_limit(1000, LinkAnswer(ID, 0)) == 1000
+    assert batch_limit(1000, LinkAnswer(ID, 0, 4000)) == 1000
+    assert batch_limit(1000, LinkAnswer(ID, 0, 2000)) == 500  # letters may have four bytes

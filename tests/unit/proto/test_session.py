@@ -1,12 +1,14 @@
 """The state of one legacy session."""
 
+from typing import Any
+
 import pytest
 
 from edge.errors import RpcError
 from edge.proto.session import Session
 
 
-def session(**changed: int) -> Session:
+def session(**changed: Any) -> Session:
     return Session(id="abc", version="2025-11-25", view=None, now=10.0, **changed)
 
 

@@ -43,6 +43,7 @@ from edge.proto.dialects.long_poll.outcome import (
     outcome_of,
 )
 from edge.proto.dialects.long_poll.posts import Posts, Verdict
+from edge.proto.numbered import batch_limit, parse_answer
 
 S = LinkState
 
@@ -203,6 +204,7 @@ class LongPollConnector:
         self._post_path = found.response or self._post_path
         answer = ended.headers.get(OWN_HEADER) if self._offer is not None else None
         self.own = answer is not None
+        self._posts.batch_chars = batch_limit(frames.MAX_FRAMES_CHARS, parse_answer(answer))
         self.state = S.READY
         self._poll_at = now
         # Our hubs know by the link's id what is to be resumed.

@@ -182,12 +182,12 @@ def read_response(body: str) -> Reply | Answer:
     return Reply(request_id, body[start:end])
 
 
-def batch(frames: Sequence[str]) -> int:
-    """How many of these frames go together, at least one of them."""
+def batch(frames: Sequence[str], most: int = MAX_FRAMES_CHARS) -> int:
+    """How many of these frames go together: `most` characters, or one frame."""
     chars = 0
     for count, frame in enumerate(frames):
         chars += len(frame) + 1
-        if count and chars > MAX_FRAMES_CHARS:
+        if count and chars > most:
             return count
     return len(frames)
 

@@ -43,6 +43,7 @@ class Posts:
         self._open: dict[str, Post] = {}
         self._waiting: list[Post] = []
         self._frames: list[str] = []
+        self.batch_chars = frames.MAX_FRAMES_CHARS  # of frames that go together
 
     def __len__(self) -> int:
         return len(self._open) + len(self._waiting)
@@ -70,7 +71,7 @@ class Posts:
         if one_at_a_time and self._open:
             return
         if self._frames and not self._waiting:
-            count = frames.batch(self._frames)
+            count = frames.batch(self._frames, self.batch_chars)
             self.add("\n".join(self._frames[:count]), now=now, until=None)
             del self._frames[:count]
         for post in [post for post in self._waiting if post.at <= now]:

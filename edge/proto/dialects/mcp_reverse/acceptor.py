@@ -34,7 +34,7 @@ from edge.proto.dialect import (
     Tick,
     Written,
 )
-from edge.proto.dialects.mcp_reverse.wire import NAME_HEADER
+from edge.proto.dialects.mcp_reverse.wire import BYE, NAME_HEADER
 from edge.proto.jsontext import one_line
 from edge.proto.numbered import size_of
 
@@ -154,7 +154,12 @@ class McpReverseAcceptor:
         taken = Respond(tag, 202, "", TEXT)
         if self.own:
             if body:
-                return [taken, *map(Deliver, body.split("\n"))]
+                *lines, last = body.split("\n")
+                if last != BYE:
+                    return [taken, *map(Deliver, [*lines, last])]
+                self.state = S.CLOSED
+                reason = "the edge has left"
+                return [taken, *map(Deliver, lines), CloseCarrier(1000, reason), Lost(reason)]
             self._beat_at = now + self._beat_s
             return [taken, Comment("here")]
         if body[:64].lstrip().startswith("{"):

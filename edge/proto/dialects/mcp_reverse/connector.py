@@ -41,7 +41,7 @@ from edge.proto.dialect import (
     Tick,
 )
 from edge.proto.dialects.mcp_reverse import refusals, steps, wire
-from edge.proto.dialects.mcp_reverse.posts import BULKY, Post, PostQueue
+from edge.proto.dialects.mcp_reverse.posts import BATCH, BULKY, Post, PostQueue
 from edge.proto.dialects.mcp_reverse.steps import (
     Garbage,
     Nudge,
@@ -53,7 +53,7 @@ from edge.proto.dialects.mcp_reverse.steps import (
     too_large,
 )
 from edge.proto.jsonrpc import INTERNAL_ERROR, Request, Response, encode_error, encode_request
-from edge.proto.numbered import parse_answer, size_of
+from edge.proto.numbered import batch_limit, parse_answer, size_of
 
 S = LinkState
 
@@ -138,6 +138,7 @@ class McpReverseConnector:
         self._target = ""
         self._headers: Mapping[str, str] = {}
         self._queue = PostQueue()
+        self._batch = BATCH
         self._posts: dict[str, Post] = {}  # by tag; at most one is no keepalive
         self._n_posts = 0
         self._n_pings = 0
@@ -208,9 +209,12 @@ class McpReverseConnector:
                 why = f"a POST failed: {reason}"
                 return [] if post is None else self._failed(post, why, now, may_have_arrived=may_have_arrived)
             case Stop(reason, code):
-                if code == 1000 and self._is_busy and self._leaving is None:
-                    self._leaving, self._leave_by = step, now + LEAVE_S
-                    return []
+                if code == 1000 and self._leaving is None:
+                    if self.own:
+                        self._queue.put(wire.BYE)
+                    if self._is_busy:
+                        self._leaving, self._leave_by = step, now + LEAVE_S
+                        return []
                 return self._lose(reason, code=code)
             case Closed(reason):
                 return self._lose(reason, is_open=False)
@@ -228,7 +232,9 @@ class McpReverseConnector:
         if not wire.is_legal_session(session):
             return self._lose("the answer names no session", Hurry.SLOW, refusals.STREAM_ADVICE)
         answer = headers.get(OWN_HEADER) if self._offer is not None else None
-        self.own = parse_answer(answer) is not None
+        found = parse_answer(answer)
+        self.own = found is not None
+        self._batch = batch_limit(BATCH, found)
         self.state = S.READY
         self._opened_at = self._kept_at = now
         if not self.own and not self.quirks.forgets_by_age:
@@ -271,8 +277,7 @@ class McpReverseConnector:
 
     @property
     def _limit(self) -> int:
-        known = self.quirks.limit_bytes
-        return self._max_bytes if known is None else min(known, self._max_bytes)
+        return min(self.quirks.limit_bytes or self._max_bytes, self._max_bytes)
 
     def _proceed(self, commands: list[Command], now: float) -> Sequence[Command]:
         """`commands`, then whatever is due; sets the deadline."""
@@ -297,7 +302,7 @@ class McpReverseConnector:
         due = [tag for tag, post in self._posts.items() if post.retry_at is not None and now >= post.retry_at]
         said: list[Command] = [self._post(self._posts.pop(tag), now) for tag in due]
         if self._queue and self._current is None:
-            body = self._queue.take_batch() if self.own else self._queue.take()
+            body = self._queue.take_batch(self._batch) if self.own else self._queue.take()
             said.append(self._post(Post(body, now), now))
         if now >= self._probe_at or (now >= self._kept_at + self._keepalive_s and not self._is_pinging):
             self._probe_at = float("inf") if now >= self._probe_at else self._probe_at

@@ -56,11 +56,11 @@ class PostQueue:
         self.size -= len(text)
         return text
 
-    def take_batch(self) -> str:
-        """The next frames, a line each; there must be one."""
+    def take_batch(self, most: int = BATCH) -> str:
+        """The next frames, a line each and `most` characters or one; there must be one."""
         taken = [self.take()]
         n_chars = len(taken[0])
-        while self._quick and n_chars + len(self._quick[0]) < BATCH:
+        while self._quick and n_chars + len(self._quick[0]) < most:
             taken.append(self.take())
             n_chars += len(taken[-1]) + 1
         return "\n".join(taken)

@@ -15,6 +15,8 @@ NAME_HEADER: Final = "X-MCP-Server-Name"
 SESSION_HEADER: Final = "X-Session-Id"
 STREAM: Final = "/sse"
 MESSAGE: Final = "/message"
+BYE: Final = '{"type":"bye"}'
+"""Between our own two ends, the last line of the last POST: the edge leaves for good. Frames begin with a digit."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _SESSION = re.compile(r"[\x21-\x7e]{1,256}")

@@ -143,3 +143,4 @@ def test_frames_go_together_up_to_a_limit_and_a_large_one_alone() -> None:
     assert frames.batch([small, small, small]) == 2
     assert frames.batch([large, small]) == 1
     assert frames.batch([small]) == 1
+    assert frames.batch([small, small, small], 100_002) == 1

@@ -276,6 +276,17 @@ def test_frames_of_one_post_stay_within_its_size() -> None:
     assert talk.call("response").body == f"2 0 {large}"
 
 
+def test_frames_of_one_post_are_no_more_than_the_hub_takes() -> None:
+    talk = PollingTalk(own=True).begin("v=1; link=AAAAAAAAAAAAAAAAAAAAAA; received=0; max=8192")
+    talk.tell(Send("1 0 {}"))
+    first = talk.call("response").tag
+    text = "x" * 900
+    for number in (2, 3, 4):
+        talk.tell(Send(f"{number} 0 {text}"))
+    talk.tell(Replied(first, 200))
+    assert talk.call("response").body == f"2 0 {text}\n3 0 {text}"
+
+
 # -- the end
 
 

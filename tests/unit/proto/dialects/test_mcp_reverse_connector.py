@@ -45,11 +45,11 @@ def connector(**more: Any) -> McpReverseConnector:
     return McpReverseConnector(**{"url_path": "", "query": {}, "headers": {}, "name": "box", **more})
 
 
-def opened(*, own: bool = False, **more: Any) -> McpReverseConnector:
+def opened(*, own: bool = False, link_answer: str = ANSWER, **more: Any) -> McpReverseConnector:
     """At second 0."""
     end = connector(**more)
     end.handle(Start("v=1"), now=0)
-    end.handle(Opened({"x-session-id": "box-1-a"} | ({OWN_HEADER: ANSWER} if own else {})), now=0)
+    end.handle(Opened({"x-session-id": "box-1-a"} | ({OWN_HEADER: link_answer} if own else {})), now=0)
     assert end.own is own
     return end
 
@@ -637,6 +637,18 @@ def test_answers_of_every_kind_count_for_what_is_under_way() -> None:
 def test_frames_that_wait_share_a_post_up_to_a_size() -> None:
     end = opened(own=True)
     frames = [f"{number} 0 {answer(number, 100 * 1024)}" for number in range(1, 6)]
+    posted = []
+    for frame in frames:
+        posted += bodies(tell(end, Send(frame)))
+    for number in (1, 2, 3):
+        posted += bodies(tell(end, Replied(f"p{number}", 202)))
+
+    assert posted == [frames[0], "\n".join(frames[1:3]), "\n".join(frames[3:])]
+
+
+def test_frames_that_share_a_post_are_no_more_than_the_hub_takes() -> None:
+    end = opened(own=True, link_answer=f"{ANSWER}; max=8192")
+    frames = [f"{number} 0 {answer(number, 900)}" for number in range(1, 6)]
     posted = []
     for frame in frames:
         posted += bodies(tell(end, Send(frame)))
