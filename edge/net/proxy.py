@@ -67,7 +67,10 @@ def proxy_for(setting: str, scheme: str, host: str, port: int, env: Mapping[str,
 
 def read_proxy(url: str, what: str) -> Proxy:
     """`http://user:password@host:port`; the scheme may be missing. Never shows the URL: it may hold a password."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+    except ValueError as exc:
+        raise EdgeError(f"{what} cannot be used: it is not a URL") from exc
     if parts.scheme != "http":
         raise EdgeError(f"{what} cannot be used: only proxies that are reached by http:// are supported")
     try:

@@ -23,6 +23,8 @@ from edge.proto.listing import KINDS, Kind
 from edge.proto.mcp import InitializeResult, initialize_params
 
 DEBOUNCE_S = 0.2
+REFRESH_SHARE = 5.0  # reading lists again and again takes no more than one part in so many of the time ...
+LONGEST_DEBOUNCE_S = 5.0  # ... unless that would be longer
 RETRY_LISTS_S = 10.0  # before lists are read again, all of them, if that failed
 START_TIMEOUT_S = 30.0  # of servers that we do not start ourselves; also for one page of a list
 PING_TIMEOUT_S = 10.0
@@ -227,14 +229,16 @@ class Conversation:
 
     async def _refresh_when_stale(self, refreshed: Callable[[], None]) -> None:
         wait_s = self._config.list_refresh_s
+        debounce_s = DEBOUNCE_S
         while True:
             with trio.move_on_after(wait_s):
                 await self._has_stale.wait()
-                await trio.sleep(DEBOUNCE_S)  # changes come in bursts
+                await trio.sleep(debounce_s)  # changes come in bursts
             kinds = tuple(kind for kind in KINDS if kind in self._stale) or KINDS
             self._stale.clear()
             self._has_stale = trio.Event()
             wait_s = self._config.list_refresh_s
+            began = trio.current_time()
             try:
                 await self.refresh(kinds)
             except (Gone, Unavailable, SessionLost) as exc:
@@ -244,6 +248,8 @@ class Conversation:
                 wait_s = min(wait_s, RETRY_LISTS_S)
                 continue  # the probe, which such an error wakes, decides what it means
             refreshed()
+            took_s = trio.current_time() - began
+            debounce_s = min(max(DEBOUNCE_S, REFRESH_SHARE * took_s), LONGEST_DEBOUNCE_S)
 
     async def _probe(self) -> None:
         """Ping after silence, or at once in doubt; raises if the server is no good any more."""

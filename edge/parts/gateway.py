@@ -5,6 +5,7 @@ what it owns (`params.name`, `params.uri`, `ref`, the progress token). Everythin
 It also hears what servers tell outside of any call, and passes it to the sessions concerned.
 """
 
+import gc
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -32,6 +33,7 @@ START_WAIT_S = 3.0
 
 REBUILD_CHEAP_S = 0.005  # of the processor
 REBUILD_SHARE = 20.0  # making views anew takes no more than one part in so many of the time
+URGENT_SHARE = 4.0  # also if clients ask for names that are not there
 
 
 class Gateway:
@@ -54,6 +56,7 @@ class Gateway:
         self._links = Links()
         self._views_stale = False  # made from catalogues that have changed since
         self._next_rebuild = 0.0
+        self._next_urgent = 0.0  # the same for a request that may miss what has just come
         self._levels_stale = False
         self._levelled: set[str] = set()  # servers that a session has asked for a log level, ever
         self._problems: set[str] = set()
@@ -101,7 +104,7 @@ class Gateway:
             for upstream in self._of(view):
                 if not upstream.is_settled:
                     await upstream.wait_settled()
-        if must_be_fresh and self._views_stale:
+        if must_be_fresh and self._views_stale and trio.current_time() >= self._next_urgent:
             self._next_rebuild = 0.0
         return self.view(view.key) or view
 
@@ -238,12 +241,14 @@ class Gateway:
         target = call.view.resource(published) or (await self.settled(call.view)).resource(published)
         if target is None:
             server = self._links.server_of(published)
-            if server is None or not any(upstream.name == server for upstream in self._of(call.view)):
+            if server not in self._upstreams or not self._views.covers(call.view.key, server):
                 raise RpcError(RESOURCE_NOT_FOUND, "resource not found", dumps({"uri": published}))
             return self._upstreams[server], published, published
         return self._upstreams[target.server], target.name, published
 
     def _of(self, view: View) -> list[Upstream]:
+        if view.server is not None:
+            return [self._upstreams[view.server]]
         return [self._upstreams[name] for name in self._views.servers_of(view.key, self._upstreams)]
 
     # -- what servers tell outside of any call (UpstreamEvents)
@@ -261,10 +266,16 @@ class Gateway:
             self._views_stale = True
             return
         began = time.thread_time()
-        changed = self._views.rebuild(self._upstreams)
+        gc.disable()  # it makes many objects and no cycles: looking for those would double the cost
+        try:
+            changed = self._views.rebuild(self._upstreams)
+        finally:
+            gc.enable()
         cost_s = time.thread_time() - began
         self._views_stale = False
-        self._next_rebuild = now + REBUILD_SHARE * cost_s if cost_s > REBUILD_CHEAP_S else 0.0
+        is_dear = cost_s > REBUILD_CHEAP_S
+        self._next_rebuild = now + REBUILD_SHARE * cost_s if is_dear else 0.0
+        self._next_urgent = now + URGENT_SHARE * cost_s if is_dear else 0.0
         fresh = set(self._views.problems) - self._problems
         if fresh:
             log.info("some names are published differently", extra={"count": len(fresh), "first": min(fresh)})

@@ -29,6 +29,7 @@ from edge.proto.mcp import CANCELLED, cancelled_id
 
 MAX_OPEN = 16  # of one session
 MAX_NOTES = 256  # kept for one caller that is slow to take them
+MAX_NOTE_CHARS = 1_048_576  # the same in letters; one may be longer
 
 
 class Question:
@@ -144,11 +145,12 @@ class Askable(PromptCaller):
 class Caller:
     """A request in flight at a server, as its channel keeps it: what its own task has to pass on to its client."""
 
-    __slots__ = ("notes", "notify", "questions")
+    __slots__ = ("_note_chars", "notes", "notify", "questions")
 
     def __init__(self, notify: Notify | None) -> None:
         self.notify = notify
         self.notes: deque[Notification | Question] = deque()
+        self._note_chars = 0
         self.questions: list[Question] | None = None  # that belong to it
 
     def nudge(self) -> None:
@@ -156,27 +158,40 @@ class Caller:
         raise NotImplementedError
 
     def offer(self, note: Notification | Question) -> bool:
-        """Hand it over, from any task; never waits. False if the oldest was lost by it: newer progress says all."""
-        has_room = len(self.notes) < MAX_NOTES
-        if not has_room:
-            oldest = self.notes.popleft()
+        """Hand it over, from any task; never waits. False if older ones were lost by it: newer progress says all."""
+        self.notes.append(note)
+        self._note_chars += size_of(note)
+        has_room = True
+        while len(self.notes) > MAX_NOTES or (self._note_chars > MAX_NOTE_CHARS and len(self.notes) > 1):
+            has_room = False
+            oldest = self._next_note()
             if isinstance(oldest, Question) and oldest.is_open:
                 oldest.drop("the client is too slow to be asked")
-        self.notes.append(note)
         self.nudge()
         return has_room
+
+    def _next_note(self) -> Notification | Question:
+        note = self.notes.popleft()
+        self._note_chars -= size_of(note)
+        return note
 
     async def pass_on(self) -> None:
         """In its own task: all that is there. No checkpoint after the last one."""
         notify = self.notify
         while self.notes and notify is not None:
-            note = self.notes.popleft()
+            note = self._next_note()
             if isinstance(note, Notification):
                 await notify(note)
             elif note.is_open and isinstance(notify, Askable):
                 note.is_asked = True
                 await notify.ask(note)
                 note.is_sent = True
+
+
+def size_of(note: Notification | Question) -> int:
+    """Its letters, as they are kept."""
+    params = note.params if isinstance(note, Notification) else note.request.params
+    return 0 if params is None else len(params.text)
 
 
 class Questions:

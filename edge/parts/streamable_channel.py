@@ -309,7 +309,7 @@ class StreamableChannel:
             told = self._peer.receive(message)
             if isinstance(told, Told) and told.owner is not None:
                 if told.owner is call:
-                    call.notes.append(message)
+                    call.offer(message)
                     await call.pass_on()
                 elif not told.owner.offer(message):
                     self._http.metrics.notes_dropped += 1

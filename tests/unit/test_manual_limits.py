@@ -98,6 +98,7 @@ FIXED: Mapping[str, float] = {
     "seconds before lists are read again whose answer was lost": conversation.RETRY_LISTS_S,
     "bytes that wait for a stdio or HTTP+SSE server to read": Outbox.__init__.__defaults__[0],  # type: ignore[index]  # it has one
     "notifications that wait for one call's client": questions.MAX_NOTES,
+    "letters of notifications that wait for one call's client": questions.MAX_NOTE_CHARS,
     "subscriptions at a server": desired.MAX_URIS,
     "seconds that a server's lists outlive it": views.GRACE_S,
     "seconds up before the waits begin anew": default_of_parameter(backoff.Backoff.__init__, "forgive_after_s"),

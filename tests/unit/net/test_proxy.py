@@ -89,6 +89,7 @@ def test_no_proxy_lists_what_is_reached_directly(no_proxy: str, host: str, is_ex
         ("https://me:hush@proxy.test:1080", "http://"),
         ("http://me:hush@proxy.test:high", "port"),
         ("http://me:hush@:80", "names no host"),
+        ("http://me:hush@[bad", "not a URL"),
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_said_without_its_password(url: str, words: str) -> None:

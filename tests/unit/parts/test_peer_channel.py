@@ -10,7 +10,7 @@ from edge.errors import BadMessage, Gone, RpcError, Unavailable
 from edge.metrics import ServerMetrics
 from edge.parts.channel import Notify
 from edge.parts.peer_channel import Outbox, PeerChannel
-from edge.parts.questions import MAX_NOTES
+from edge.parts.questions import MAX_NOTE_CHARS, MAX_NOTES
 from edge.proto.jsonrpc import Notification, Request, decode
 
 
@@ -161,6 +161,31 @@ async def test_a_slow_taker_loses_the_oldest_notes_and_holds_up_nobody() -> None
     assert pipe.metrics.notes_dropped == 9
     assert len(caller.notes) == MAX_NOTES + 1
     assert caller.notes[-1] == f'{{"progressToken":"p1","progress":{MAX_NOTES + 9}}}'
+
+
+async def test_what_a_slow_caller_is_told_is_bounded_in_letters_too() -> None:
+    pipe, caller = Pipe(), Caller()
+    gate = trio.Event()
+
+    async def slow(notification: Notification) -> None:
+        await gate.wait()
+        await caller.note(notification)
+
+    long = "x" * (MAX_NOTE_CHARS // 4)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: caller.ask(pipe, notify=slow, progress=True))
+        await wait_all_tasks_blocked()
+        for step in range(10):
+            params = f'{{"progressToken":"p1","progress":{step},"message":"{long}"}}'
+            pipe.receive(f'{{"jsonrpc":"2.0","method":"notifications/progress","params":{params}}}')
+            if step == 0:
+                await wait_all_tasks_blocked()  # the first one is being delivered
+        gate.set()
+        pipe.receive('{"jsonrpc":"2.0","id":1,"result":{}}')
+    assert [f'"progress":{step},' in note for step, note in zip((0, 7, 8, 9), caller.notes, strict=True)] == [
+        True
+    ] * 4
+    assert pipe.metrics.notes_dropped == 6
 
 
 LOG = '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}'

@@ -327,6 +327,23 @@ async def test_cancelled_at_any_checkpoint_it_leaves_no_conversation_open(autoju
 # -- lists
 
 
+async def test_a_server_that_changes_all_the_time_is_read_the_more_seldom_the_longer_it_takes(
+    autojump_clock: Clock,
+) -> None:
+    async def slow(params: str | None) -> str:
+        await trio.sleep(0.5)
+        return tools("echo")
+
+    server = ScriptedServer()
+    server.answers["tools/list"] = slow
+    async with up(server):
+        before = server.count("tools/list")
+        for _ in range(300):
+            server.tell("notifications/tools/list_changed")
+            await trio.sleep(0.1)
+        assert 8 <= server.count("tools/list") - before <= 11
+
+
 async def test_a_burst_of_list_changed_is_one_refresh_of_that_list(autojump_clock: Clock) -> None:
     server = ScriptedServer(tools={"listChanged": True}, prompts={})
     async with up(server) as rig:
