@@ -1,5 +1,6 @@
 """TLS contexts: ours for clients that come in, and ours for servers we go to. Never below TLS 1.2."""
 
+import os
 import ssl
 from functools import lru_cache
 
@@ -36,21 +37,44 @@ def client_context(
 ) -> ssl.SSLContext:
     """For a connection to a server: the system's trust store, and the CAs of `ca_file` beside it.
 
-    `cert` is shown to servers that ask for one; its key is in `key`, or in the same file.
+    `cert` is shown to servers that ask for one; its key is in `key`, or in the same file. It is shared by all who
+    ask for the same, as the trust store alone takes near a megabyte; files that have changed make another one.
     Raises: EdgeError that names the file.
     """
     if verify and not ca_file and not cert:
         return system_context()
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+    files = (("CA", ca_file), ("certificate", cert), ("key", key))
+    stamps = tuple(stamp_of(what, path) for what, path in files if path)
+    return shared_context(ca_file, verify, cert, key, stamps)
+
+
+@lru_cache(maxsize=16)
+def shared_context(
+    ca_file: str | None, verify: bool, cert: str | None, key: str | None, stamps: tuple[object, ...]
+) -> ssl.SSLContext:
+    """See `client_context`; `stamps` tell files that have changed."""
+    if verify:
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False  # must go first: it insists on verification
+        context.verify_mode = ssl.CERT_NONE
     harden(context)
     if ca_file:
         add_ca(context, ca_file, "CA")
-    if not verify:
-        context.check_hostname = False  # must go first: it insists on verification
-        context.verify_mode = ssl.CERT_NONE
     if cert:
         load_own(context, cert, key)
     return context
+
+
+def stamp_of(what: str, path: str) -> tuple[int, int, int]:
+    """Another one whenever the file has been written anew or replaced."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not a name that a file can have"
+        raise EdgeError(f"TLS {what} {path} cannot be read: {reason}") from exc
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=1)

@@ -116,7 +116,11 @@ class Views:
         self._made_from: dict[str | None, Sources] = {}
 
     def get(self, key: str | None) -> View | None:
-        return self._views.get(key)
+        view = self._views.get(key)
+        if view is None and key in self._made_from:
+            # Of one server alone: made when it is first asked for, as on a hub there are thousands.
+            view = self._views[key] = self._view(key, self._made_from[key])
+        return view
 
     def covers(self, key: str | None, server: str) -> bool:
         """Whether the view of that key shows what this server has."""
@@ -164,7 +168,8 @@ class Views:
             listed = tuple(catalog for catalog in routes if catalog.server not in hidden)
             self._renew(key, routes, listed, any(self.covers(key, name) for name in unseen), fresh, changed)
         self._views = fresh
-        self._made_from = {key: sources for key, sources in self._made_from.items() if key in fresh}
+        for gone in self._made_from.keys() - {None, *self._groups, *upstreams}:
+            del self._made_from[gone]
         return changed
 
     def _renew(
@@ -180,27 +185,32 @@ class Views:
         older = self._views.get(key)
         before = self._made_from.get(key)
         # Compared by identity: comparing catalogues would cost as much as merging them.
-        if older is not None and before is not None and before.is_of(routes, listed, is_incomplete):
+        is_same = before is not None and before.is_of(routes, listed, is_incomplete)
+        if not is_same:
+            self._made_from[key] = Sources(routes, listed, is_incomplete)
+        if older is None and key is not None and key not in self._groups:
+            return
+        if older is not None and is_same:
             fresh[key] = older
             return
-        self._made_from[key] = Sources(routes, listed, is_incomplete)
-        view = fresh[key] = self._view(key, routes, listed)
-        if is_incomplete:
-            # Never seen yet: it may have any list, and clients ask for capabilities only once.
-            view.expected = LIST_CAPABILITIES
+        view = fresh[key] = self._view(key, self._made_from[key])
         kinds = view.listed.changed_since(older.listed) if older is not None else []
         if kinds:
             changed[key] = kinds
 
-    def _view(
-        self, key: str | None, routes: tuple[ServerCatalog, ...], listed: tuple[ServerCatalog, ...]
-    ) -> View:
+    def _view(self, key: str | None, sources: Sources) -> View:
+        routes, listed, is_incomplete = sources
         if key is None or key in self._groups:
             whole = self._merge(list(routes))
-            return View(key, whole if len(listed) == len(routes) else self._merge(list(listed)), whole)
-        empty = ServerCatalog(server=key)
-        known = alone(routes[0] if routes[0] is not EMPTY else empty, cursor_key=self._cursor_key)
-        return View(key, known if listed else alone(empty, cursor_key=self._cursor_key), known)
+            view = View(key, whole if len(listed) == len(routes) else self._merge(list(listed)), whole)
+        else:
+            empty = ServerCatalog(server=key)
+            known = alone(routes[0] if routes[0] is not EMPTY else empty, cursor_key=self._cursor_key)
+            view = View(key, known if listed else alone(empty, cursor_key=self._cursor_key), known)
+        if is_incomplete:
+            # Never seen yet: it may have any list, and clients ask for capabilities only once.
+            view.expected = LIST_CAPABILITIES
+        return view
 
     @property
     def problems(self) -> tuple[str, ...]:

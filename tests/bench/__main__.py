@@ -21,7 +21,7 @@ from tests.bench.contenders import DIRECT, EDGE, KINDS, Contender, all_contender
 from tests.bench.figures import Key, targets
 from tests.bench.links import WAYS, IdleReading, LinkReading, measure_idle, measure_way
 from tests.bench.links_report import NOTES as LINK_NOTES
-from tests.bench.links_report import link_tables, link_targets
+from tests.bench.links_report import link_generator_check, link_tables, link_targets
 from tests.bench.measure import AT_ONCE, Reading, Times, measure
 from tests.bench.report import NOTES, document, facts, generator_check, tables, targets_table
 
@@ -74,7 +74,8 @@ def main(argv: Sequence[str]) -> int:
     tabled = "\n\n".join(filter(None, [tables(chosen, rounds), link_tables(ways, idle)]))
     wanted = [*targets(rounds), *link_targets(ways, idle)]
     notes = f"{NOTES}\n{LINK_NOTES}"
-    show("", tabled, "", targets_table(wanted), "", generator_check(chosen, rounds), "", notes)
+    generator = [generator_check(chosen, rounds), link_generator_check(ways)]
+    show("", tabled, "", targets_table(wanted), "", *filter(None, generator), "", notes)
     for name, reason in failures.items():
         show(f"not measured: {name}: {reason}")
     if args.write:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from tests.bench.figures import Target
+from tests.bench.figures import GENERATOR_SHARE, Target
 from tests.bench.links import DIRECT, PLAIN, WAYS, IdleReading, LinkReading
 from tests.bench.load import Outcome
 from tests.bench.measure import AT_ONCE
@@ -87,6 +87,17 @@ def calls_table(rounds: LinkRounds) -> str:
             row.append(number(middle(rounds[way], lanes, lambda of: of.cpu_us_each[1])) if has_edge else "")
         rows.append(row)
     return table(heads, rows)
+
+
+def link_generator_check(rounds: LinkRounds) -> str:
+    """What the load generator costs beside hub and edge."""
+    lines = []
+    for way in WAYS:
+        for lanes in AT_ONCE if rounds.get(way) else ():
+            share = middle(rounds[way], lanes, lambda of: of.own_cpu_us / max(of.cpu_us, 1e-9))
+            warning = f"  MORE THAN {GENERATOR_SHARE:.0%}" if share > GENERATOR_SHARE else ""
+            lines.append(f"* links, {LABELS[way]}, {lanes} at once: {share:.1%} of its CPU{warning}")
+    return "\n".join(lines)
 
 
 def middle(readings: Sequence[LinkReading], lanes: int, figure: Callable[[Outcome], float]) -> float:

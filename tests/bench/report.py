@@ -164,7 +164,7 @@ def generator_check(contenders: Sequence[Contender], rounds: Rounds) -> str:
             if each.key != DIRECT and share is not None:
                 warning = f"  MORE THAN {GENERATOR_SHARE:.0%}" if share > GENERATOR_SHARE else ""
                 lines.append(f"* {each.kind}, {each.label}, {lanes} at once: {share:.1%} of its CPU{warning}")
-    return "The load generator used, as a share of what it measured:\n\n" + "\n".join(lines)
+    return "\n".join(["The load generator used, as a share of what it measured:\n", *lines]) if lines else ""
 
 
 def number(value: float | None, digits: int = 0) -> str:

@@ -46,10 +46,11 @@ def name_of(edge: Appliance) -> str:
 
 def sdk_call(url: str, tool: str, arguments: dict[str, object]) -> str:
     """The text that a tool answers to the official SDK's client."""
-    command = [python_of("mcp1"), SDK_CLIENT, url, tool, json.dumps(arguments)]
+    command: list[str | Path] = [python_of("mcp1"), SDK_CLIENT, url, tool, json.dumps(arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    found: str = done.stdout
+    return found
 
 
 def test_an_sdk_client_of_the_hub_calls_mcp_server_time_on_the_edge(hub: Appliance, edge: Appliance) -> None:

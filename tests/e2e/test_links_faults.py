@@ -36,7 +36,7 @@ from tests.support.relay import Relay, relay
 pytestmark = requires("pyz")
 
 GONE, UNAVAILABLE = -32012, -32010
-QUICK = {"heartbeat_s": 0.5, "dead_after_s": 3}
+QUICK: dict[str, Any] = {"heartbeat_s": 0.5, "dead_after_s": 3}
 SLEEP = "box__toy__sleep"
 
 
@@ -80,7 +80,7 @@ def cancelled(client: Client) -> list[Any]:
 
 @contextlib.contextmanager
 def through_a_relay(
-    place: Site, dialect: str = "contextforge", **uplink: object
+    place: Site, dialect: str = "contextforge", **uplink: Any
 ) -> Iterator[tuple[Appliance, Relay, Appliance]]:
     """Hub, relay and edge `box`."""
     with place.hub("box", **QUICK) as hub, relay(port_of(hub.hub)) as wire:

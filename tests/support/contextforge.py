@@ -99,12 +99,13 @@ class ContextForge:
 
     def token(self, *, minutes: int = 60) -> str:
         """Made by the gateway's own tool."""
-        module = [python_of("contextforge"), "-m", "mcpgateway.utils.create_jwt_token"]
+        module: list[str | Path] = [python_of("contextforge"), "-m", "mcpgateway.utils.create_jwt_token"]
         options = ["--username", ADMIN, "--exp", str(minutes), "--admin", "--secret", JWT_KEY]
         made = subprocess.run(
             [*module, *options], capture_output=True, text=True, check=True, cwd=self._folder, env=self._env()
         )
-        return made.stdout.strip().splitlines()[-1]
+        found: str = made.stdout.strip().splitlines()[-1]
+        return found
 
     def call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, token: str | None = None

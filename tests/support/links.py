@@ -87,7 +87,7 @@ class Site:
         listen: str = "127.0.0.1:0",
         head: str = "",
         tokens: Mapping[str, Sequence[str]] | None = None,
-        **settings: object,
+        **settings: Any,
     ) -> str:
         """The hub's config; `settings` are TOML text for its [hub] table."""
         lines = [head, "[hub]", f'listen = "{listen}"']
@@ -103,7 +103,7 @@ class Site:
         return "\n".join(lines) + "\n"
 
     def uplink(
-        self, edge: str, url: str, dialect: str = "contextforge", name: str = "hq", **settings: object
+        self, edge: str, url: str, dialect: str = "contextforge", name: str = "hq", **settings: Any
     ) -> str:
         """An uplink's table; `settings` are TOML text."""
         settings = {"publish": '"all"', "reconnect": "{ first_s = 0.1, limit_s = 1 }", **settings}
@@ -133,7 +133,7 @@ class Site:
         url: str = "",
         log: str = JSON_LOG,
         env: Mapping[str, str] | None = None,
-        **settings: object,
+        **settings: Any,
     ) -> Iterator[Appliance]:
         """An edge with one uplink `hq` to this hub; ready when its link is."""
         uplink = self.uplink(name, url or hub.hub, dialect, **settings)

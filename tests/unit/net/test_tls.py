@@ -113,3 +113,13 @@ def test_a_client_certificate_that_cannot_be_used_is_named(
         client_context(cert=str(files / cert), key=str(files / key) if key else None)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_who_asks_for_the_same_gets_the_same_until_a_file_changes(files: Path) -> None:
+    ca = files / "ca-copy.pem"
+    ca.write_bytes((files / "ca.pem").read_bytes())
+    first = client_context(str(ca))
+    assert client_context(str(ca)) is first
+    assert client_context(str(ca), verify=False) is not first
+    ca.write_bytes((files / "ca.pem").read_bytes() + b"\n")
+    assert client_context(str(ca)) is not first
