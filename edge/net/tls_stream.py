@@ -11,12 +11,12 @@ Source: RFC 8446, sections 4.6, 5.1 and 6.1.
 import ssl
 from contextlib import suppress
 from operator import index
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import trio
 
 from edge.errors import LocalProtocolError
-from edge.net.socket_stream import DEFAULT_RECEIVE_BYTES, QuickStream, SocketStream
+from edge.net.socket_stream import DEFAULT_RECEIVE_BYTES, SCRATCH, QuickStream, SocketStream
 
 PIECE_BYTES = 16384  # one TLS record; OpenSSL's buffers keep the size of the largest piece they ever held
 MAX_ANSWER_BYTES = (
@@ -206,12 +206,13 @@ class TlsStream(QuickStream):
         pieces: list[bytes] = []
         try:
             while not self._is_at_end:
-                piece = self._ssl.read(min(most, PIECE_BYTES))
-                if not piece:
+                # With a buffer it gives a count, which typeshed does not know.
+                n_bytes = cast(int, self._ssl.read(min(most, PIECE_BYTES), cast(bytearray, SCRATCH)))
+                if not n_bytes:
                     self._is_at_end = True
                     break
-                pieces.append(piece)
-                most -= len(piece)
+                pieces.append(bytes(SCRATCH[:n_bytes]))
+                most -= n_bytes
                 if most <= 0 or not (self._incoming.pending or self._ssl.pending()):
                     break
         except ssl.SSLWantReadError:

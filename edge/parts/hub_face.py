@@ -202,6 +202,7 @@ class HubFace:
                 reply.take_over(), request, headers=answer, max_message_bytes=limit
             ) as socket:
                 session.pump.feed(Opened(request.headers))
+                request.headers.clear()  # a link lives for weeks, and nobody looks at them again
                 await carry(session, lambda feed: carrier.serve(socket, feed), self._sessions)
         except (HandshakeRefused, WebSocketClosed):
             session.ending = "broken"
