@@ -229,7 +229,9 @@ def number(value: object, option: str) -> float:
 def option_of(place: str) -> str:
     """The option behind a place in the table that we have made."""
     words = [word for word in re.split(r"[.:\s]+", place) if word not in ("", "uplinks", "gateway")]
-    key = re.sub(r"_(env|file|credential)$", "", words[0]) if words else ""
+    key = words[0] if words else ""
+    if key in ("token_env", "token_file"):
+        return "--" + key.replace("_", "-")
     return PLACES.get(key, place)
 
 

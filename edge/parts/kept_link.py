@@ -213,7 +213,9 @@ class KeptLink:
         elif lost.hurry is Hurry.SLOW:
             delay = self._slow_s * (1.0 + 0.25 * self._rng())
         if self._max_attempts and self._failures >= self._max_attempts:
-            self.status.failed(f"given up after {self._failures} attempts: {told(lost)}")
+            self.status.failed(
+                f"given up after {self._failures} attempt{'s'[: self._failures != 1]}: {told(lost)}"
+            )
             log.error("link given up", extra={**self._extra, "reason": told(lost)})
             await self._given_up()
             return

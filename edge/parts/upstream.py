@@ -180,7 +180,9 @@ class Upstream:
             self._has_failed = True
             metrics.in_backoff = False
             metrics.backoff_s = 0.0
-            self.status.failed(f"given up after {self._backoff.attempts} attempts: {text}")
+            self.status.failed(
+                f"given up after {self._backoff.attempts} attempt{'s'[: self._backoff.attempts != 1]}: {text}"
+            )
             self._log.error("server given up", extra={"server": self.name, "reason": text})
             self._is_up.set()
             self._is_settled.set()

@@ -5,7 +5,7 @@
     --seconds S      of each load (2)
     --only WORD      a kind (stdio, http), a contender (mcp-edge, pip-mcp-proxy, ...) or links; may be repeated
     --links N        how many idle links (1000)
-    --write          put the result of a whole run into tests/bench/RESULTS.md
+    --write          put the result of a whole run into tests/bench/RESULTS.md, or of --only links into LINKS.md
 
 Exits with 0 whatever the figures are, and with 1 if mcp-edge could not be measured.
 """
@@ -26,6 +26,7 @@ from tests.bench.measure import AT_ONCE, Reading, Times, measure
 from tests.bench.report import NOTES, document, facts, generator_check, tables, targets_table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+LINK_RESULTS = Path(__file__).with_name("LINKS.md")
 LINKS = "links"
 IDLE_S, QUICK_IDLE_S, QUICK_LINKS = 60.0, 5.0, 100
 BUSY = 0.5  # a load average above it is said to disturb
@@ -72,17 +73,19 @@ def main(argv: Sequence[str]) -> int:
     if LINKS in args.only or not args.only:
         ways, idle = links(count, times, args, failures)
     tabled = "\n\n".join(filter(None, [tables(chosen, rounds), link_tables(ways, idle)]))
-    wanted = [*targets(rounds), *link_targets(ways, idle)]
+    is_only_links = args.only == [LINKS]
+    wanted = [*([] if is_only_links else targets(rounds)), *link_targets(ways, idle)]
     notes = f"{NOTES}\n{LINK_NOTES}"
     generator = [generator_check(chosen, rounds), link_generator_check(ways)]
     show("", tabled, "", targets_table(wanted), "", *filter(None, generator), "", notes)
     for name, reason in failures.items():
         show(f"not measured: {name}: {reason}")
     if args.write:
-        RESULTS.write_text(
+        file = LINK_RESULTS if is_only_links else RESULTS
+        file.write_text(
             document(" ".join(["python3 build bench", *argv]), about, tabled, wanted, notes, failures)
         )
-        show(f"written to {RESULTS.name}")
+        show(f"written to {file.name}")
     edges = {
         Key(each.kind, each.key) for each in contenders if each.key == EDGE and is_chosen(each, args.only)
     }
@@ -133,8 +136,8 @@ def arguments(argv: Sequence[str], keys: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.rounds < 1 or args.seconds <= 0 or args.links < 1:
         parser.error("there is nothing to measure in no time")
-    if args.write and (args.quick or args.only):
-        parser.error("--write is for whole runs, without --quick and --only")
+    if args.write and (args.quick or args.only not in ([], [LINKS])):
+        parser.error("--write is for whole runs, or --only links, and not for --quick")
     return args
 
 

@@ -110,18 +110,10 @@ def command_lines(page: str) -> Iterator[list[str]]:
             yield shlex.split(re.split(r"\s{2,}", line)[0])[1:]
 
 
-def here_document(page: str, name: str) -> str:
-    """The file that a block writes with `cat > NAME <<'END'`."""
-    (found,) = (
-        match[1]
-        for block in blocks(page)
-        if (
-            match := re.search(
-                rf"^cat > {re.escape(name)} <<'END'\n(.*?)^END$", block, re.MULTILINE | re.DOTALL
-            )
-        )
-    )
-    return found
+def python_command(page: str) -> list[str]:
+    """The one command of a page that begins with `python3 -c`, indented as the page shows it, as words for a shell."""
+    (found,) = re.findall(r"^    (python3 -c .*?[^\\])$", PAGES[page], re.MULTILINE | re.DOTALL)
+    return shlex.split(found)
 
 
 @cache

@@ -58,9 +58,9 @@ from tests.support.manual import (
     blocks,
     command_lines,
     default_of_parameter,
-    here_document,
     log_messages,
     program_texts,
+    python_command,
     quoted,
     rows,
     section,
@@ -200,6 +200,10 @@ def test_the_options_of_connect_are_all_told() -> None:
     told = {word for row in cells for text in row for word in re.findall(r"--[a-z-]+", text)}
     assert told == known - {"--help", "--log-format"}
     assert {word for row in cells for word in quoted(row[2])} == set(cmd_connect.VARIABLES.values())
+    (keys,) = re.findall(
+        r"The keys of `--config` are (.*?), in the place", re.sub(r"\s+", " ", PAGES["uplinks"])
+    )
+    assert tuple(quoted(keys)) == cmd_connect.FILE_KEYS
 
 
 # -- links
@@ -209,9 +213,11 @@ def test_the_manuals_way_to_a_jwt_makes_one_that_a_hub_takes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     secret = "0123456789abcdef" * 4
-    monkeypatch.setattr("sys.argv", ["make-token.py", "plant-7", "365"])
+    command = python_command("hub")
+    code, arguments = command[2], command[3 : command.index("<")]
+    monkeypatch.setattr("sys.argv", ["-c", *arguments])
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{secret}\n"))
-    exec(here_document("hub", "make-token.py"), {})
+    exec(code, {})
     token = capsys.readouterr().out.strip()
     auth = TokenAuth(HubConfig(listen=("127.0.0.1:0",), jwt=HubJwt(secret=Secret(secret))))
     verdict = auth.judge(token, time.time())

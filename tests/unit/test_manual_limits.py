@@ -38,6 +38,7 @@ from edge.parts import (
     sessions,
     stdio_channel,
     subscriptions,
+    uplink_way,
     upstream,
     views,
     wake,
@@ -110,7 +111,9 @@ FIXED: Mapping[str, float] = {
     # uplinks
     "seconds that calls over an interrupted link go on": kept_link.RESUME_S,
     "seconds before a hub that refused is asked again": kept_link.SLOW_S,
-    "seconds of silence, `contextforge`": default_of_parameter(ContextForgeConnector.__init__, "dead_after_s"),
+    "seconds of silence, `contextforge`": 2 * UplinkConfig(
+        name="hq", dialect="contextforge", url="https://hub"
+    ).heartbeat_s + uplink_way.DOUBT_S,
     "seconds of silence, `mcp-reverse`": default_of_parameter(McpReverseConnector.__init__, "dead_after_s"),
     "seconds for the answer to a poll": default_of_parameter(LongPollConnector.__init__, "poll_timeout_s"),
     "seconds for the answer to a registration, `contextforge`": default_of_parameter(

@@ -40,6 +40,7 @@ from edge.proto.dialect import (
 )
 from edge.proto.dialects.contextforge import frames
 from edge.proto.dialects.contextforge.liveness import Liveness, Verdict
+from edge.proto.dialects.refusal import detail_of
 from edge.proto.jsonrpc import (
     INTERNAL_ERROR,
     METHOD_NOT_FOUND,
@@ -86,6 +87,7 @@ TOKEN_ADVICE: Final = "the token is missing, wrong or expired, or its user does 
 PATH_ADVICE: Final = (
     "nothing there: the path, or the reverse proxy is off (MCPGATEWAY_REVERSE_PROXY_ENABLED=true turns it on)"
 )
+CLOSE_CODES: Final = {1001: ", going away", 1011: ", an error of its own", 1012: ", service restart"}
 NO_WEBSOCKET_ADVICE: Final = "what answers at this address is no reverse proxy endpoint: look at the url"
 
 
@@ -255,6 +257,8 @@ class ContextForgeConnector:
         if status >= 500 or status == 408:
             return self._lose(reason, Hurry.NORMAL, is_open=False)
         advice = {401: TOKEN_ADVICE, 403: self._advice_403(), 404: PATH_ADVICE, 429: ""}
+        if detail and status in (401, 403):  # it says itself what is wrong
+            return self._lose(reason, Hurry.SLOW, "", is_open=False)
         return self._lose(reason, Hurry.SLOW, advice.get(status, NO_WEBSOCKET_ADVICE), is_open=False)
 
     def _advice_403(self) -> str:
@@ -284,10 +288,13 @@ class ContextForgeConnector:
 
     def _closed(self, reason: str, code: int | None, now: float) -> Sequence[Command]:
         is_fresh = self.state is S.READY and now - self._ready_at < FLAPPING_S
-        if code == 1000 and is_fresh:
+        if not reason:
+            reason = f"the gateway closed the connection with code {code}{CLOSE_CODES.get(code or 0, '')}"
+        if code == 1000 and is_fresh and (not self.own or "replaced" in reason):
             return self._lose(reason, Hurry.SLOW, DISPLACED_ADVICE, is_open=False)
         hurry = {1008: Hurry.SLOW, 1012: Hurry.NOW}.get(code or 0, Hurry.NORMAL)
-        advice = {1008: NAME_ADVICE, 1009: SIZE_ADVICE}.get(code or 0, "")
+        # A hub of ours gives its reason in full.
+        advice = {1008: "" if self.own else NAME_ADVICE, 1009: SIZE_ADVICE}.get(code or 0, "")
         return self._lose(reason, hurry, advice, is_open=False)
 
     def _tick(self, now: float) -> Sequence[Command]:
@@ -403,12 +410,3 @@ def targets(url_path: str, query: Mapping[str, str], *, legacy_path: bool) -> li
     base = path.removesuffix("/reverse-proxy").removesuffix("/v1")
     found = [f"{base}/v1/reverse-proxy/ws{tail}"]
     return [*found, f"{base}/reverse-proxy/ws{tail}"] if legacy_path else found
-
-
-def detail_of(body: str) -> str:
-    """What a refusal says for itself: the `detail` of its JSON, made fit for a log line."""
-    try:
-        detail = members(body).get("detail")
-    except BadMessage:
-        return ""
-    return frames.shown(detail.value) if detail is not None and isinstance(detail.value, str) else ""

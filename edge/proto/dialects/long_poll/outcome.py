@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from edge.proto.dialect import CallFailed, Event, Replied
+from edge.proto.dialects.refusal import detail_of
 
 PASSING: Final = frozenset({408, 425, 429})
 """Statuses below 500 that may be another one next time."""
@@ -32,7 +33,10 @@ class Outcome:
 
     @property
     def problem(self) -> str:
-        return self.reason if self.status is None else f"the hub answered {self.status}"
+        if self.status is None:
+            return self.reason
+        detail = detail_of(self.body) if self.status >= 400 else ""
+        return f"the hub answered {self.status}{f': {detail}' if detail else ''}"
 
     @property
     def advice(self) -> str:
@@ -40,6 +44,8 @@ class Outcome:
         if self.is_passing:
             return ""
         if self.status in (401, 403):
+            if detail_of(self.body):  # it says itself what is wrong
+                return ""
             return "the token is missing, wrong or expired, or does not allow this name"
         if self.status in (404, 405):
             return "nothing there: look at the path of the url, and that the hub speaks long-poll"

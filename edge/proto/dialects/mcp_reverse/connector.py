@@ -183,8 +183,8 @@ class McpReverseConnector:
                 return [OpenStream(target, {**wire.merged(ours, self._user_headers), **own})]
             case Opened(headers):
                 return self._opened(headers, now)
-            case Refused(status):
-                return self._lose(*refusals.judge(status), is_open=False)
+            case Refused(status, body):
+                return self._lose(*refusals.judge(status, body), is_open=False)
             case Payload(text):
                 if self.quirks.forgets_by_age:
                     message = decoded(text)

@@ -32,7 +32,8 @@ from edge.proto.dialect import (
 )
 from edge.proto.dialects.contextforge import frames
 from edge.proto.dialects.contextforge.acceptor import ContextForgeAcceptor
-from edge.proto.dialects.contextforge.connector import ContextForgeConnector, Quirks, detail_of, targets
+from edge.proto.dialects.contextforge.connector import ContextForgeConnector, Quirks, targets
+from edge.proto.dialects.refusal import detail_of
 from tests.support.contextforge_ends import acceptor, connector, frame, ready_acceptor, ready_connector
 
 ANSWER = "v=1; link=0123456789abcdef0123456789abcdef; received=0"
@@ -135,6 +136,35 @@ def test_a_close_code_says_how_soon_to_try_again(
     lost = only(ready_connector().handle(Closed("closed", code), now=after_s))
     assert isinstance(lost, Lost)
     assert (lost.reason, lost.hurry, bool(lost.advice)) == ("closed", hurry, has_advice)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(1012, "code 1012, service restart"), (4000, "code 4000"), (None, "code None")]
+)
+def test_a_close_without_a_word_is_told_by_its_code(code: int | None, text: str) -> None:
+    lost = only(ready_connector().handle(Closed("", code), now=1))
+    assert isinstance(lost, Lost)
+    assert lost.reason == f"the gateway closed the connection with {text}"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "hurry", "has_advice"),
+    [
+        (1008, "this name is another edge's", Hurry.SLOW, False),
+        (1000, "disconnected by an operator", Hurry.NORMAL, False),
+        (1000, "replaced by a newer connection", Hurry.SLOW, True),
+    ],
+)
+def test_a_hub_of_ours_says_itself_why_it_closes(
+    code: int, reason: str, hurry: Hurry, has_advice: bool
+) -> None:
+    made = connector()
+    made.handle(Start("v=1"), now=0)
+    made.handle(Opened({"mcp-edge-link": ANSWER}), now=0)
+    made.handle(frame(type="register_ack", status="success"), now=0)
+    lost = only(made.handle(Closed(reason, code), now=1))
+    assert isinstance(lost, Lost)
+    assert (lost.reason, lost.hurry, bool(lost.advice)) == (reason, hurry, has_advice)
 
 
 def test_a_close_before_the_registration_is_no_sign_of_a_second_edge() -> None:
