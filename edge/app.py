@@ -106,7 +106,7 @@ class App:
         self._read_secret = read_secret
         self._state = state
         self._gives_up = gives_up
-        parts = parts_of(config)
+        self._parts = parts_of(config)
         self.metrics = Metrics(methods=METHODS)
         self.health = Health(clean=redactor.clean)
         gateway = config.gateway
@@ -116,7 +116,7 @@ class App:
         self._acceptor: Acceptor | None = None
         groups = {
             spec.uplink.name: frozenset(spec.servers) if spec.uplink.servers else None
-            for spec in parts.values()
+            for spec in self._parts.values()
             if isinstance(spec, UplinkSpec) and spec.uplink.publish == "all"
         }
         self._gateway = Gateway(
@@ -146,7 +146,7 @@ class App:
 
         Raises: ConfigError or EdgeError if it cannot start, in a group; a bug that a slot could not mend.
         """
-        supervisor = Supervisor([self._slot(*key, spec) for key, spec in parts_of(self.config).items()])
+        supervisor = Supervisor([self._slot(*key, spec) for key, spec in self._parts.items()])
         self._gateway.attach(self.upstreams)
         # A terminal that is closed, or an operator who hopes for a reload: without us there must be nothing left.
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

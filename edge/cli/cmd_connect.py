@@ -237,12 +237,9 @@ def option_of(place: str) -> str:
 
 def announcement(app: "App") -> str:
     """The ready line, with what to do next if it is not."""
-    lines = [f"mcp-edge {__version__}: sharing one server, Ctrl-C ends it", ""]
-    for name, upstream in sorted(app.upstreams.items()):
-        state = upstream.status
-        count = len(upstream.catalog.tools)
-        found = f"{count} tools" if upstream.is_ready else f"{state.state}: {state.reason}"
-        lines.append(f"  server    {name}: {found}")
+    from edge.cli.serving import server_lines
+
+    lines = [f"mcp-edge {__version__}: sharing one server, Ctrl-C ends it", "", *server_lines(app)]
     for status in app.uplink_states():
         where = f" at {status.detail['url']}" if "url" in status.detail else ""
         why = f": {status.reason}" if status.reason else ""

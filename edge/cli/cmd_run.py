@@ -10,7 +10,7 @@ from edge.app import App
 from edge.cli.configfile import config_places, find_config, read_config, warnings_of
 from edge.cli.output import harmless
 from edge.cli.program import own_command, typed_name
-from edge.cli.serving import serve
+from edge.cli.serving import serve, server_lines
 from edge.config.model import EdgeConfig, StdioServerConfig
 
 
@@ -38,12 +38,7 @@ def default_config() -> EdgeConfig:
 def announcement(app: App, path: Path | None) -> str:
     """What a person wants to know now: where it is, what is there, and what to do next."""
     lines = [f"mcp-edge {__version__} is ready on {app.name}", ""]
-    for name, upstream in sorted(app.upstreams.items()):
-        state = upstream.status
-        count = len(upstream.catalog.tools)
-        tools = "1 tool" if count == 1 else f"{count} tools"
-        found = tools if upstream.is_ready else f"{state.state}: {state.reason}"
-        lines.append(f"  server    {name}: {found}")
+    lines += server_lines(app)
     lines += uplink_lines(app)
     lines += [f"  edges     {url}" for url in app.hub_urls]
     lines += [f"  endpoint  {endpoint}" for endpoint in app.endpoints]

@@ -70,6 +70,19 @@ def serve(
     return exit_codes.OK
 
 
+def server_lines(app: App) -> list[str]:
+    """Each server, and how many tools it has, or why it has none."""
+    lines: list[str] = []
+    for name, upstream in sorted(app.upstreams.items()):
+        state = upstream.status
+        count = len(upstream.catalog.tools)
+        tools = "1 tool" if count == 1 else f"{count} tools"
+        lines.append(
+            f"  server    {name}: {tools if upstream.is_ready else f'{state.state}: {state.reason}'}"
+        )
+    return lines
+
+
 def state_directory(env: Mapping[str, str]) -> Path | None:
     """Where we may keep what should outlive us: systemd's StateDirectory, or the user's own place for that."""
     if env.get("STATE_DIRECTORY"):

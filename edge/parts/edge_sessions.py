@@ -79,18 +79,8 @@ class EdgeSession:
     """One carrier. `link` is set once it is ready; `ending` once it is clear why it ends, as the metrics have it."""
 
     __slots__ = (
-        "bytes_before",
-        "carrier",
-        "connected_at",
-        "ending",
-        "is_final",
-        "last_activity",
-        "link",
-        "messages_before",
-        "name",
-        "opening",
-        "pump",
-        "refused",
+        "bytes_before", "carrier", "connected_at", "ending", "is_final", "last_activity", "link",
+        "messages_before", "name", "opening", "pump", "refused",
     )  # fmt: skip
 
     def __init__(self, opening: Opening, carrier: Carrier, wall: float) -> None:

@@ -43,7 +43,7 @@ class LinkChannel(PeerChannel):
         self._has_garbled = False
 
     @property
-    def is_suspended(self) -> bool:  # type: ignore[override]  # there a constant, here it comes and goes
+    def is_suspended(self) -> bool:
         return not self._link.is_carried and self._link.ended is None
 
     async def request(

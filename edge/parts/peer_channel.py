@@ -129,7 +129,6 @@ class PeerChannel:
 
     first_version = NEWEST_LEGACY
     can_ask = True
-    is_suspended = False
 
     def __init__(self, server: str, outbox: Outbox, inbound: Inbound, metrics: ServerMetrics) -> None:
         self._server = server
@@ -141,6 +140,10 @@ class PeerChannel:
         self._lost: str | None = None
         self._has_dropped_answers = False
         self._questions = Questions(self._peer.owners, self._reply)
+
+    @property
+    def is_suspended(self) -> bool:
+        return False
 
     async def request(
         self, method: str, params: str | None, *, notify: Notify | None = None, progress: bool = False
