@@ -3,7 +3,8 @@
 Theory of operation. Nearly every message is one small text frame, and wsproto spends more on that than all the rest of
 a call's way: so the usual frame is read and made here, and every other is wsproto's, to the byte. For that a frame that
 is not the usual one is handed over whole, and not a byte of the next; until it has ended, and until a message in
-several frames has, nothing is read here. What is wrong is always wsproto's to judge. Source: RFC 6455, section 5.2.
+several frames has, nothing is read here. What is wrong is always wsproto's to judge. Between frames and messages it has
+nothing to remember, and is let go: an idle WebSocket does not pay for it. Source: RFC 6455, section 5.2.
 """
 
 import os
@@ -36,7 +37,7 @@ class Frames:
     )
 
     def __init__(self, *, is_client: bool, limit: int, rest: bytes = b"") -> None:
-        self._proto = Connection(ConnectionType.CLIENT if is_client else ConnectionType.SERVER)
+        self._proto: Connection | None = None  # while it has something to remember
         self._is_client = is_client
         self._limit = min(limit, TWO_BYTES)
         self._data = rest
@@ -48,7 +49,7 @@ class Frames:
 
     @property
     def state(self) -> ConnectionState:
-        return self._proto.state
+        return ConnectionState.OPEN if self._proto is None else self._proto.state
 
     def feed(self, data: bytes) -> None:
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
@@ -58,9 +59,10 @@ class Frames:
         """A message, or what wsproto says; None: more bytes are needed."""
         while True:
             if self._may_have:
-                for event in self._proto.events():
+                for event in self._wsproto().events():
                     return event
                 self._may_have = False
+                self._let_go()
             if self._at == len(self._data):
                 self._data, self._at = b"", 0
                 return None
@@ -80,7 +82,7 @@ class Frames:
         elif size <= TWO_BYTES:
             head = struct.pack("!BBH", FINAL_TEXT, masked | IN_TWO, size)
         else:
-            return self._proto.send(TextMessage(data=text))
+            return self.send(TextMessage(data=text))
         if not masked:
             return head + payload
         mask = os.urandom(4)
@@ -88,7 +90,9 @@ class Frames:
 
     def send(self, event: Event) -> bytes:
         """Everything else."""
-        return self._proto.send(event)
+        data = self._wsproto().send(event)
+        self._let_go()
+        return data
 
     def _usual(self) -> str | None:
         """The next message, if it is one complete text frame of moderate size."""
@@ -139,8 +143,18 @@ class Frames:
         end = min(at + self._missing, len(data))
         self._missing -= end - at
         self._at = end
-        self._proto.receive_data(data[at:end])
+        self._wsproto().receive_data(data[at:end])
         self._may_have = True
+
+    def _wsproto(self) -> Connection:
+        if self._proto is None:
+            self._proto = Connection(ConnectionType.CLIENT if self._is_client else ConnectionType.SERVER)
+        return self._proto
+
+    def _let_go(self) -> None:
+        has_rest = self._may_have or self._missing or self._head or self._is_within
+        if not has_rest and self.state is ConnectionState.OPEN:
+            self._proto = None
 
 
 def size_of_frame(head: bytes) -> int | None:

@@ -5,7 +5,9 @@
 """
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -18,6 +20,7 @@ from edge.metrics import ServerMetrics
 from edge.parts.catalog_loader import CatalogLoader
 from edge.parts.channel import Channel, Ended, Notify
 from edge.parts.desired import Desired
+from edge.parts.flag import Flag
 from edge.proto.jsontext import Raw
 from edge.proto.listing import KINDS, Kind
 from edge.proto.mcp import InitializeResult, initialize_params
@@ -74,9 +77,11 @@ class Conversation:
         self._sessions = 0  # how many times a lost session was replaced
         self._renewing = trio.Lock()
         self._lost: SessionLost | None = None  # while there is no session: it is being replaced, or will be
-        self._stale: set[Kind] = set()
-        self._has_stale = trio.Event()
-        self._doubt = trio.Event()
+        self._stale: tuple[Kind, ...] = ()  # of KINDS, in that order
+        self._debounce_s = DEBOUNCE_S
+        self._refresh_at = math.inf  # before `keep`
+        self._is_doubted = False
+        self._news = Flag()  # there may be something to do earlier than `keep` thinks
         self._broken: EdgeError | None = None
         self._init: InitializeResult | None = None
         self._loader: CatalogLoader | None = None
@@ -114,7 +119,7 @@ class Conversation:
             await self._renew(session, lost)
             result = await self._channel.request(method, params, notify=notify, progress=progress)
         except (Gone, Unavailable) as exc:
-            self._doubt.set()
+            self.doubted()
             if method not in REPEATABLE or isinstance(exc, Unavailable):
                 raise
             try:
@@ -139,19 +144,29 @@ class Conversation:
         await self.refresh(KINDS)
 
     async def keep(self, refreshed: Callable[[], None]) -> None:
-        """Ping and refresh until cancelled. Raises EdgeError, in a group, when the server is no good."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._refresh_when_stale, refreshed)
-            nursery.start_soon(self._probe)
+        """Ping and refresh until cancelled. Raises EdgeError, possibly in a group, when the server is no good.
+
+        One task while there is nothing to do: a hub has thousands of these.
+        """
+        self._refresh_at = min(self._refresh_at, trio.current_time() + self._config.list_refresh_s)
+        while True:
+            await self._probe(is_reading=False)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(self._probe, is_reading=True))
+                await self._read_again(refreshed)
+                nursery.cancel_scope.cancel()
 
     def doubted(self) -> None:
         """Ping at once, rather than after a silence."""
-        self._doubt.set()
+        self._is_doubted = True
+        self._news.set()
 
     def mark_stale(self, *kinds: Kind) -> None:
-        """These lists are said to have changed: read again, a moment later."""
-        self._stale.update(kinds)
-        self._has_stale.set()
+        """These lists are said to have changed: read again, a moment later, as changes come in bursts."""
+        if not self._stale:
+            self._refresh_at = min(self._refresh_at, trio.current_time() + self._debounce_s)
+            self._news.set()
+        self._stale = tuple(kind for kind in KINDS if kind in self._stale or kind in kinds)
 
     async def refresh(self, kinds: tuple[Kind, ...]) -> None:
         began = trio.current_time()
@@ -207,7 +222,7 @@ class Conversation:
                 await self._tell_desired()
             except EdgeError as exc:
                 self._broken = exc
-                self._doubt.set()
+                self.doubted()
                 raise SessionLost(self._config.name, lost.reason) from exc
             self._sessions += 1
             self._lost = None
@@ -227,40 +242,48 @@ class Conversation:
             return await exchange
         raise TimedOut(self._config.name, self._start_timeout_s)
 
-    async def _refresh_when_stale(self, refreshed: Callable[[], None]) -> None:
+    async def _read_again(self, refreshed: Callable[[], None]) -> None:
+        """The lists that are stale, or all of them."""
+        kinds, self._stale = self._stale or KINDS, ()
         wait_s = self._config.list_refresh_s
-        debounce_s = DEBOUNCE_S
-        while True:
-            with trio.move_on_after(wait_s):
-                await self._has_stale.wait()
-                await trio.sleep(debounce_s)  # changes come in bursts
-            kinds = tuple(kind for kind in KINDS if kind in self._stale) or KINDS
-            self._stale.clear()
-            self._has_stale = trio.Event()
-            wait_s = self._config.list_refresh_s
-            began = trio.current_time()
-            try:
-                await self.refresh(kinds)
-            except (Gone, Unavailable, SessionLost) as exc:
-                self._log.debug(
-                    "lists stay as they are", extra={"server": self._config.name, "reason": str(exc)}
-                )
-                wait_s = min(wait_s, RETRY_LISTS_S)
-                continue  # the probe, which such an error wakes, decides what it means
+        began = trio.current_time()
+        try:
+            await self.refresh(kinds)
+        except (Gone, Unavailable, SessionLost) as exc:
+            self._log.debug(
+                "lists stay as they are", extra={"server": self._config.name, "reason": str(exc)}
+            )
+            wait_s = min(wait_s, RETRY_LISTS_S)  # the probe, which such an error wakes, decides what it means
+        else:
             refreshed()
             took_s = trio.current_time() - began
-            debounce_s = min(max(DEBOUNCE_S, REFRESH_SHARE * took_s), LONGEST_DEBOUNCE_S)
+            self._debounce_s = min(max(DEBOUNCE_S, REFRESH_SHARE * took_s), LONGEST_DEBOUNCE_S)
+        self._refresh_at = trio.current_time() + (self._debounce_s if self._stale else wait_s)
 
-    async def _probe(self) -> None:
-        """Ping after silence, or at once in doubt; raises if the server is no good any more."""
+    async def _probe(self, *, is_reading: bool) -> None:
+        """Ping after silence, or at once in doubt, until lists are due that are not being read already.
+
+        Raises EdgeError if the server is no good any more.
+        """
         while True:
-            with trio.move_on_after(self._silence_left()):
-                await self._doubt.wait()
             if self._broken is not None:
                 raise self._broken
-            if self._doubt.is_set() or self._silence_left() <= 0:
-                self._doubt = trio.Event()
-                await self._ping()
+            silence_left = self._silence_left()
+            if self._is_doubted or silence_left <= 0:
+                self._is_doubted = False
+                try:
+                    await self._ping()
+                except trio.Cancelled:
+                    self._is_doubted = True
+                    raise
+                continue
+            now = trio.current_time()
+            if now >= self._refresh_at and not is_reading:
+                return
+            next_at = now + silence_left
+            with trio.CancelScope(deadline=next_at if is_reading else min(next_at, self._refresh_at)):
+                await self._news.wait()
+            self._news.clear()
 
     def _silence_left(self) -> float:
         """Seconds until a ping is due. A server that works on calls may not come to answer one."""
@@ -271,17 +294,19 @@ class Conversation:
 
     async def _ping(self) -> None:
         asked_at = trio.current_time()
-        result = "failure"
         try:
             with trio.move_on_after(PING_TIMEOUT_S):
                 await self.ask("ping", None)
-                result = "success"
-            was_heard = self._last_heard > asked_at
-            has_excuse = self._metrics.inflight > 0 and asked_at - self._last_heard < self._busy_silence_s
-            is_judged = not (was_heard or has_excuse or self._channel.is_suspended)
-            if result == "failure" and is_judged:
-                raise Ended(self._config.name, f"no answer to ping in {PING_TIMEOUT_S:g} s")
+                self._metrics.health_check("success")
+                return
         except RpcError:
-            result = "success"  # refusing is a sign of life
-        finally:
-            self._metrics.health_check(result)
+            self._metrics.health_check("success")  # refusing is a sign of life
+            return
+        except EdgeError:
+            self._metrics.health_check("failure")
+            raise
+        self._metrics.health_check("failure")
+        was_heard = self._last_heard > asked_at
+        has_excuse = self._metrics.inflight > 0 and asked_at - self._last_heard < self._busy_silence_s
+        if not (was_heard or has_excuse or self._channel.is_suspended):
+            raise Ended(self._config.name, f"no answer to ping in {PING_TIMEOUT_S:g} s")

@@ -23,6 +23,7 @@ from edge.errors import EdgeError, UpstreamError, leaves
 from edge.health import Health, Status
 from edge.metrics import LinkCounts, Metrics
 from edge.parts.channel import Channel, Connect, Ended, Inbound
+from edge.parts.flag import Flag
 from edge.parts.link import Link
 from edge.parts.link_channel import LinkChannel
 from edge.parts.pump import Pump
@@ -91,22 +92,22 @@ class Known:
         self.owner = owner
         self.status = status
         self.link: HubLink | None = None
-        self.arrival = trio.Event()
+        self.arrival = Flag()
         self.unseen_since = trio.current_time()
         self.upstream: Upstream  # made right after, with a `Connect` that leads here
-        self.is_forgotten = False
-        self._intake: trio.CancelScope | None = None
+        self._scope = trio.CancelScope()
 
-    def started(self, value: trio.CancelScope | None = None) -> None:
-        """Its upstream's `task_status`."""
-        self._intake = value
-        if self.is_forgotten:
-            self.stop()
+    async def keep_up(self) -> None:
+        """Its upstream's life, until `stop`."""
+        try:
+            with self._scope:
+                await self.upstream.keep_up()
+        finally:
+            self._scope = trio.CancelScope()  # should the part be started anew
 
     def stop(self) -> None:
-        self.is_forgotten = True
-        if self._intake is not None:
-            self._intake.cancel()
+        """No more calls; the upstream ends as the last one does."""
+        self.upstream.retire(self._scope.cancel)
 
 
 class Edges:
@@ -156,16 +157,13 @@ class Edges:
                         # First everybody can route to it, then it goes up.
                         self._attach({name: known.upstream for name, known in self._known.items()})
                         while self._due:
-                            upstreams.start_soon(self._keep_up, self._due.popleft())
+                            upstreams.start_soon(self._due.popleft().keep_up)
                         await self._changed.wait()
                         self._changed = trio.Event()
                 self._is_stopping = True
                 for known in self._known.values():
                     known.stop()
             nursery.cancel_scope.cancel()
-
-    async def _keep_up(self, known: Known) -> None:
-        await known.upstream.run(task_status=known)
 
     async def _keep_time(self) -> None:
         """Ends links that were not resumed in time, and forgets names that were not seen for long."""
@@ -268,8 +266,7 @@ class Edges:
         older, known.link = known.link, link
         if link.id is not None:
             self._by_id[link.id] = link
-        known.arrival.set()
-        known.arrival = trio.Event()
+        known.arrival.pulse()
         if older is not None:
             self._metrics.hub.replaced += 1
             self.end(older, f"replaced by a newer connection, from {link.peer}", "replaced")

@@ -14,6 +14,7 @@ import trio
 
 from edge.errors import BadMessage, LocalProtocolError
 from edge.metrics import LinkCounts
+from edge.parts.flag import Flag
 from edge.parts.peer_channel import Outbox
 from edge.proto.jsonrpc import INTERNAL_ERROR, Request, Response, decode, encode_error
 from edge.proto.numbered import BadFrame, Numbered, size_of
@@ -87,8 +88,7 @@ class LinkOutbox(Outbox):
         self._bytes -= n_bytes
         self.taken_count += n_lines
         if was_full and not self.is_full:
-            self._room.set()
-            self._room = trio.Event()
+            self._room.pulse()
         return lines
 
     async def take(self) -> list[bytes]:
@@ -129,8 +129,8 @@ class Link:
         self._had_carrier = False
         self._peer_had = 0  # messages, when the last carrier came
         self._n_fruitless = 0  # carriers in a row that brought nothing of what waited to the other end
-        self._carried = trio.Event()
-        self._over = trio.Event()
+        self._carried = Flag()
+        self._over = Flag()
 
     @property
     def is_carried(self) -> bool:
@@ -190,7 +190,7 @@ class Link:
         if self._carrier is not carrier:
             return
         self._carrier = None
-        self._carried = trio.Event()
+        self._carried.clear()
         self.outbox.try_write = None
         if self.numbered is None:
             self.end(reason)

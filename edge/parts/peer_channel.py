@@ -13,6 +13,7 @@ import trio
 from edge.errors import BadMessage, Gone, RpcError, Unavailable
 from edge.metrics import ServerMetrics
 from edge.parts.channel import Inbound, Notify, PromptCaller
+from edge.parts.flag import Flag
 from edge.parts.questions import Caller, Questions
 from edge.proto.jsonrpc import (
     INTERNAL_ERROR,
@@ -51,7 +52,7 @@ class Outbox:
         self._lines: list[bytes] = []
         self._bytes = 0
         self._due = trio.Event()
-        self._room = trio.Event()
+        self._room = Flag()
         self._closed = False
         self.try_write: Callable[[bytes], bool] | None = None  # the writer's to set
         self._writer_sleeps = False
@@ -96,8 +97,7 @@ class Outbox:
                 self._writer_sleeps = False
         lines, self._lines = self._lines, []  # no checkpoint from here on
         if self.is_full:
-            self._room.set()
-            self._room = trio.Event()
+            self._room.pulse()
         self._bytes = 0
         self.taken_count += len(lines)
         return lines

@@ -13,6 +13,7 @@ from typing import Protocol
 import trio
 
 from edge.errors import LocalProtocolError
+from edge.parts.flag import Flag
 from edge.parts.link import Link
 from edge.proto.dialect import (
     Alive,
@@ -101,7 +102,7 @@ class Pump:
         self._ack_at: float | None = None  # by then the other end is told what we have
         self._not_before = 0.0
         self._alarm = trio.CancelScope()  # around what `run` waits for; its deadline is the next thing to do
-        self._over = trio.Event()
+        self._over = Flag()
 
     def feed(self, event: Event) -> None:
         """Something happened: do what follows, now. Nothing follows once the carrier is lost.

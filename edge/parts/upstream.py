@@ -7,6 +7,7 @@ from the moment it is made, waiting for a free place included; progress does not
 """
 
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -19,6 +20,7 @@ from edge.metrics import ServerMetrics
 from edge.parts.channel import Connect, Ended, Notify
 from edge.parts.conversation import Conversation
 from edge.parts.desired import MAX_URIS, Desired, can_subscribe, level_params, uri_params
+from edge.parts.flag import Flag
 from edge.proto.jsonrpc import METHOD_NOT_FOUND, Notification, Request
 from edge.proto.jsontext import Raw
 from edge.proto.listing import Kind, ServerCatalog
@@ -76,10 +78,9 @@ class Upstream:
         self._retry_at: float | None = None
         self._down_said: str | None = None
         self._has_failed = False
-        self._is_stopping = False
-        self._is_idle = trio.Event()
-        self._is_up = trio.Event()
-        self._is_settled = trio.Event()
+        self._when_idle: Callable[[], None] | None = None  # since `retire`
+        self._is_up = Flag()
+        self._is_settled = Flag()
 
     @property
     def is_ready(self) -> bool:
@@ -93,30 +94,32 @@ class Upstream:
     # -- its life
 
     async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED) -> None:
-        self._is_stopping = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.keep_up)
+            with trio.CancelScope() as intake:
+                task_status.started(intake)
+                await trio.sleep_forever()
+            self.retire(nursery.cancel_scope.cancel)  # draining; bounded by the slot
+
+    async def keep_up(self) -> None:
+        """All of `run` but its intake, in one task: for owners of thousands. Until cancelled; `retire` comes first."""
+        self._when_idle = None
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_up)
-                with trio.CancelScope() as intake:
-                    task_status.started(intake)
-                    await trio.sleep_forever()
-                self._is_stopping = True
-                self._is_idle = trio.Event()
-                if self.metrics.inflight + self.metrics.queue_waiting:
-                    await self._is_idle.wait()  # draining; bounded by the slot
-                nursery.cancel_scope.cancel()
+            while True:
+                cause: EdgeError | None = None
+                try:
+                    await self._serve_once()
+                except* EdgeError as group:
+                    cause = _cause(group)
+                if cause is not None:
+                    await self._wait_to_retry(cause)
         finally:
             self.status.stopped()
 
-    async def _keep_up(self) -> None:
-        while True:
-            cause: EdgeError | None = None
-            try:
-                await self._serve_once()
-            except* EdgeError as group:
-                cause = _cause(group)
-            if cause is not None:
-                await self._wait_to_retry(cause)
+    def retire(self, idle: Callable[[], None]) -> None:
+        """Take no more calls; `idle` is called once the last one has ended, which may be at once."""
+        self._when_idle = idle
+        self._note_idle()
 
     async def _serve_once(self) -> None:
         """One conversation, from start to end; it only returns by an error or by cancellation."""
@@ -161,7 +164,7 @@ class Upstream:
         self.metrics.tools_count = 0
         self.catalog = ServerCatalog(server=self.name)
         if was_up:
-            self._is_up = trio.Event()
+            self._is_up.clear()
             self._down = "its last conversation has just ended"
             self.status.starting(self._down)
             self._events.catalog_changed(self)
@@ -277,7 +280,7 @@ class Upstream:
         await self.request("logging/setLevel", level_params(level), timeout_s=CONTROL_TIMEOUT_S)
 
     async def _request(self, method: str, params: str | None, notify: Notify | None, progress: bool) -> Raw:
-        if self._live is None or self._is_stopping:
+        if self._live is None or self._when_idle is not None:
             raise self._unavailable()
         metrics = self.metrics
         try:
@@ -308,11 +311,11 @@ class Upstream:
             metrics.queue_waiting -= 1
 
     def _note_idle(self) -> None:
-        if self._is_stopping and not self.metrics.inflight + self.metrics.queue_waiting:
-            self._is_idle.set()
+        if self._when_idle is not None and not self.metrics.inflight + self.metrics.queue_waiting:
+            self._when_idle()
 
     def _unavailable(self) -> Unavailable:
-        if self._is_stopping:
+        if self._when_idle is not None:
             return Unavailable(self.name, "stopping")
         if self._has_failed:
             return Unavailable(self.name, f"given up: {self._down}")

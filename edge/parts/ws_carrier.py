@@ -1,10 +1,10 @@
 """A carrier that is one WebSocket: opened when the dialect says so, then read and written until it closes.
 
-One writer task, so that frames never interleave and a pong or a close never overtakes what was pushed before. While
-it sleeps, a message is written in the very step that pushes it: that saves a turn of the scheduler.
+A message is written in the very step that pushes it: that saves a turn of the scheduler. What that is not possible for
+is written by a task, one at a time, so that frames never interleave and a close never overtakes what was pushed before.
+It is there only while there is something to write: links are idle nearly always.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
@@ -12,6 +12,7 @@ import trio
 
 from edge.errors import EdgeError, UpstreamError
 from edge.net.websocket import HandshakeRefused, WebSocket, WebSocketClosed
+from edge.parts.flag import Flag
 from edge.proto.dialect import (
     Alive,
     CloseCarrier,
@@ -45,14 +46,15 @@ class WsCarrier:
         self._open = open_
         self._wanted: OpenWebSocket | None = None
         self._socket: WebSocket | None = None  # while it is open
-        self._writer_sleeps = False
-        self._queue: deque[Push | Ping] = deque()
+        self._home: trio.Nursery | None = None  # of the writer, while the socket is open
+        self._is_writing = False
+        self._queue: list[Push | Ping] = []
         self._chars = 0
         self._farewell: CloseCarrier | None = None
         self._is_refused = False
         self._is_over = False
-        self._due = trio.Event()
-        self._room = trio.Event()
+        self._news = Flag()  # for `run`, before there is a socket
+        self._room = Flag()
 
     # -- for the pump
 
@@ -63,7 +65,7 @@ class WsCarrier:
             case Push(text):
                 if self._is_over or self._farewell is not None:
                     return
-                if self._writer_sleeps and self._try_write(text):
+                if not self._is_writing and self._try_write(text):
                     return
                 self._queue.append(command)
                 self._chars += len(text)
@@ -73,7 +75,8 @@ class WsCarrier:
                 self._farewell = self._farewell or command
             case _:
                 raise AssertionError(f"{type(command).__name__} is not for a WebSocket")
-        self._wake_writer()
+        self._news.set()
+        self._have_written()
 
     async def flush(self) -> None:
         while self._chars > MAX_QUEUED_CHARS and not self._is_over:
@@ -107,28 +110,27 @@ class WsCarrier:
     async def _next_wanted(self) -> OpenWebSocket | None:
         """What the dialect wants opened; None if it has said goodbye, or takes a refusal for final."""
         while self._wanted is None and self._farewell is None and not self._is_refused:
-            self._due = trio.Event()
-            await self._due.wait()
+            self._news.clear()
+            await self._news.wait()
         wanted, self._wanted, self._is_refused = self._wanted, None, False
         return wanted
 
     async def serve(self, socket: WebSocket, feed: Callable[[Event], None]) -> None:
         """Read and write until it is closed by either end; the last event is `Closed`."""
         socket.on_alive = lambda rtt_s: feed(Alive())
-        self._socket = socket
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write, socket)
+        async with trio.open_nursery() as self._home:
+            self._socket = socket
+            try:
+                self._have_written()
                 closed = await self._read(socket, feed)
-                nursery.cancel_scope.cancel()
-        finally:
-            self._over()
+                self._home.cancel_scope.cancel()
+            finally:
+                self._over()
         feed(Closed(closed.reason, closed.code))
 
     def _over(self) -> None:
         self._is_over = True
-        self._writer_sleeps = False
-        self._socket = None
+        self._home = self._socket = None
         self._queue.clear()
         self._room.set()
 
@@ -145,39 +147,42 @@ class WsCarrier:
         if socket is None or len(text) > MAX_AT_ONCE_CHARS or not socket.try_send(text):
             return False
         if socket.is_behind:
-            self._wake_writer()
+            self._have_written()
         return True
 
-    def _wake_writer(self) -> None:
-        self._writer_sleeps = False
-        self._due.set()
+    def _have_written(self) -> None:
+        """What waits, if anything does, by a task."""
+        socket = self._socket
+        if self._is_writing or socket is None or self._home is None:
+            return
+        if socket.is_behind or self._queue or self._farewell is not None:
+            self._is_writing = True
+            self._home.start_soon(self._write, socket)
 
     async def _write(self, socket: WebSocket) -> None:
         try:
-            while True:
+            while socket.is_behind or self._queue:
                 if socket.is_behind:
                     await socket.flush()
-                while self._queue:
-                    step = self._queue.popleft()
+                for step in self._take():
                     if isinstance(step, Push):
                         await socket.send(step.text)
                         self._written(len(step.text))
                     else:
                         await socket.ping()
-                if self._farewell is not None:
-                    await socket.close(self._farewell.code, self._farewell.reason)
-                    return
-                self._due = trio.Event()
-                self._writer_sleeps = True
-                await self._due.wait()
+            if self._farewell is not None:
+                await socket.close(self._farewell.code, self._farewell.reason)
+                return  # nothing is written any more
         except WebSocketClosed:
             return  # the reader is told as well
-        finally:
-            self._writer_sleeps = False
+        self._is_writing = False
+
+    def _take(self) -> list[Push | Ping]:
+        taken, self._queue = self._queue, []
+        return taken
 
     def _written(self, n_chars: int) -> None:
         was_full = self._chars > MAX_QUEUED_CHARS
         self._chars -= n_chars
         if was_full and self._chars <= MAX_QUEUED_CHARS:
-            self._room.set()
-            self._room = trio.Event()
+            self._room.pulse()
