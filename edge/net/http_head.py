@@ -186,7 +186,7 @@ def gathered(fields: Iterable[tuple[bytes, bytes]]) -> tuple[dict[str, str], fro
             repeated.add(name)
             value = f"{headers[name]}, {value}"
         headers[name] = value
-    return headers, frozenset(repeated)
+    return headers, frozenset(repeated) if repeated else NONE_REPEATED
 
 
 def split_target(method: str, target: str) -> tuple[str, str, str]:

@@ -18,6 +18,7 @@ from edge.scopes import goodbye
 PIECE_BYTES = 65536  # of a write that has to wait: each piece is progress that earns a new time limit
 LINGER_BYTES = 16 * 1024 * 1024
 LINGER_S = 5.0
+NOTHING = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ class Wire:
         self._quick = stream if isinstance(stream, QuickStream) else None
         self._limit_s = write_timeout_s
         self._is_behind = False  # `flush` has something to do
-        self._unsent = memoryview(b"")
+        self._unsent = NOTHING
         self._connections = connections
 
     async def receive(self) -> bytes:
@@ -113,7 +114,7 @@ class Wire:
     async def flush(self) -> None:
         """All that `send_at_once` left, or `gone`. No checkpoint if it left nothing."""
         if self._is_behind:
-            unsent, self._unsent, self._is_behind = self._unsent, memoryview(b""), False
+            unsent, self._unsent, self._is_behind = self._unsent, NOTHING, False
             await self._send_slowly(unsent)
 
     async def _send_slowly(self, view: memoryview) -> None:

@@ -11,7 +11,7 @@ Source: RFC 6455, sections 5 and 7.
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from itertools import count
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import trio
 from wsproto.connection import ConnectionState
@@ -30,6 +30,7 @@ RECEIVE_BYTES = 65536
 LEAVE_S = 1.0  # for the closing handshake
 MAX_PIECES = 65536  # of one message: tiny fragments cost far more memory than they bring
 MESSAGES_PER_TURN = 64  # taken without waiting, before other tasks get a turn
+NORMAL, GOING_AWAY = 1000, 1001  # the second one also of what is cancelled
 NO_CODE = 1005  # RFC 6455 section 7.4.1: the close frame held none
 LOST = 1006  # there was no close frame
 
@@ -39,7 +40,7 @@ class WebSocket:
 
     `headers` are what the other end said in its handshake, names in lower case. `on_alive` is called, within
     `receive`, for each ping and pong; with the round trip's seconds if it is the answer to our last `ping`.
-    After the first WebSocketClosed every call raises it again.
+    After the first WebSocketClosed every call raises it again. Leaving its context closes it.
     """
 
     __slots__ = (
@@ -75,7 +76,7 @@ class WebSocket:
         self._rest = b""  # of it, what the stream has not taken
         self._frames = frames
         self._limit = max_message_bytes
-        self._lock = trio.Lock()  # who writes
+        self._lock: trio.Lock | None = None  # while somebody writes
         self._closed: WebSocketClosed | None = None
         self._has_sent_close = False
         self._has_failed = False  # the peer has
@@ -86,6 +87,12 @@ class WebSocket:
         self._parts: list[Any] = []  # of a message: all str or all bytes, wsproto lets none change its kind
         self._n_bytes = 0
         self._taken = 0  # messages since the last checkpoint
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await self.leave(NORMAL if kind is None else GOING_AWAY)
 
     async def receive(self) -> str | bytes:
         """The next message: a text, or bytes of a binary frame. Raises: WebSocketClosed."""
@@ -120,7 +127,7 @@ class WebSocket:
         """
         if self._quick is None or self._closed is not None or self._has_sent_close or self._is_half_written:
             return False
-        if self.is_behind or self._pong_due is not None or self._lock.locked():
+        if self.is_behind or self._pong_due is not None or self._lock is not None:
             return False
         data = self._frames.text(text)
         try:
@@ -199,7 +206,7 @@ class WebSocket:
             self.on_alive(None)
             self._pong_due = bytes(event.payload)
             # Whoever writes just now sends it as well: waiting for them, we would not read.
-            if not self._lock.locked() and not self.is_behind and not self._has_sent_close:
+            if self._lock is None and not self.is_behind and not self._has_sent_close:
                 await self._write(None)
         elif isinstance(event, Pong):
             rtt_s = None
@@ -236,10 +243,12 @@ class WebSocket:
 
     async def _write(self, event: Event | str | None) -> None:
         """A text or an event, and the pong that is due. Raises: WebSocketClosed."""
-        try:
-            self._lock.acquire_nowait()
-        except trio.WouldBlock:
-            await self._lock.acquire()
+        lock = self._lock
+        if lock is None:
+            lock = self._lock = trio.Lock()
+            lock.acquire_nowait()
+        else:
+            await lock.acquire()
         try:
             is_goodbye = isinstance(event, CloseConnection)
             if not is_goodbye:
@@ -258,7 +267,9 @@ class WebSocket:
                 payload, self._pong_due = self._pong_due, None
                 await self._send_all(self._frames.send(Pong(payload=payload)))
         finally:
-            self._lock.release()
+            lock.release()
+            if not lock.locked():  # nobody has been waiting for it
+                self._lock = None
 
     async def _send_all(self, data: bytes) -> None:
         if self._is_half_written:
@@ -310,35 +321,23 @@ async def open_websocket(
                 LOST, f"no answer to the WebSocket handshake within {timeout_s:g} s"
             ) from exc
         frames = Frames(is_client=True, limit=max_message_bytes, rest=shaken.rest)
-        async with living(WebSocket(stream, frames, shaken.headers, max_message_bytes)) as websocket:
+        async with WebSocket(stream, frames, shaken.headers, max_message_bytes) as websocket:
             yield websocket
     finally:
         await trio.aclose_forcefully(stream)  # never waits; does nothing if it was closed in an orderly way
 
 
-@asynccontextmanager
 async def accept_websocket(
     stream: trio.abc.Stream, head: HttpRequest, *, headers: Mapping[str, str], max_message_bytes: int
-) -> AsyncIterator[WebSocket]:
+) -> WebSocket:
     """A server's WebSocket on a connection (`Reply.take_over`) whose request `head` asks for one.
 
-    `headers` go into our answer. Raises: HandshakeRefused, when 400 or 426 was answered: `head` is no handshake.
+    It is to be entered. `headers` go into our answer. Raises: HandshakeRefused, when 400 or 426 was answered:
+    `head` is no handshake.
     """
     await answer(stream, head, headers=headers)
     frames = Frames(is_client=False, limit=max_message_bytes)
-    websocket = WebSocket(stream, frames, head.headers, max_message_bytes)
-    async with living(websocket):
-        yield websocket
-
-
-@asynccontextmanager
-async def living(websocket: WebSocket) -> AsyncIterator[WebSocket]:
-    code = 1001  # going away: how a link ends that is cancelled
-    try:
-        yield websocket
-        code = 1000
-    finally:
-        await websocket.leave(code)
+    return WebSocket(stream, frames, head.headers, max_message_bytes)
 
 
 def size_of(piece: str | bytes) -> int:

@@ -75,7 +75,7 @@ class Conversation:
         self._busy_silence_s = max(BUSY_SILENCE_S, 2 * config.call_timeout_s)
         self._last_heard = trio.current_time()
         self._sessions = 0  # how many times a lost session was replaced
-        self._renewing = trio.Lock()
+        self._renewing: trio.Lock | None = None  # made when it is needed, which is never for most
         self._lost: SessionLost | None = None  # while there is no session: it is being replaced, or will be
         self._stale: tuple[Kind, ...] = ()  # of KINDS, in that order
         self._debounce_s = DEBOUNCE_S
@@ -205,6 +205,8 @@ class Conversation:
 
         Whoever is cancelled over it leaves it to the next one that asks, be it the probe.
         """
+        if self._renewing is None:
+            self._renewing = trio.Lock()
         async with self._renewing:
             if self._sessions != session:
                 return
@@ -250,9 +252,7 @@ class Conversation:
         try:
             await self.refresh(kinds)
         except (Gone, Unavailable, SessionLost) as exc:
-            self._log.debug(
-                "lists stay as they are", extra={"server": self._config.name, "reason": str(exc)}
-            )
+            self._log.debug("lists stay as they are", extra={"server": self._config.name, "reason": str(exc)})
             wait_s = min(wait_s, RETRY_LISTS_S)  # the probe, which such an error wakes, decides what it means
         else:
             refreshed()

@@ -9,8 +9,8 @@ with it, for whatever reason, the link ends, and the edge makes another.
 import logging
 import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import trio
@@ -22,7 +22,7 @@ from edge.config.model import LinkServerConfig
 from edge.errors import EdgeError, UpstreamError, leaves
 from edge.health import Health, Status
 from edge.metrics import LinkCounts, Metrics
-from edge.parts.channel import Channel, Connect, Ended, Inbound
+from edge.parts.channel import Channel, Ended, Inbound
 from edge.parts.flag import Flag
 from edge.parts.link import Link
 from edge.parts.link_channel import LinkChannel
@@ -110,6 +110,48 @@ class Known:
         self.upstream.retire(self._scope.cancel)
 
 
+class Conversed:
+    """The channel of a name's upstream, as its `Connect` gives it: entered once there is a link; the link ends with it.
+
+    The other way round, the end of the link has the upstream look whether its server is there, which fails at once.
+    """
+
+    __slots__ = ("_edges", "_inbound", "_known", "_link")
+
+    def __init__(self, known: Known, edges: "Edges", inbound: Inbound) -> None:
+        self._known = known
+        self._edges = edges
+        self._inbound = inbound
+        self._link: HubLink | None = None
+
+    async def __aenter__(self) -> Channel:
+        known = self._known
+        if known.link is None:
+            self._inbound.waiting("not connected")
+        while known.link is None:
+            await known.arrival.wait()
+        link = self._link = known.link
+        assert link.channel is not None  # a link that has ended is nobody's
+        link.on_end = self._inbound.doubted
+        return link.channel
+
+    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
+        link = self._link
+        assert link is not None
+        try:
+            if exc is not None:
+                raise exc
+        except* EdgeError as group:
+            reason = link.link.ended
+            if reason is not None:
+                raise Ended(self._known.name, "the link to the edge was lost", reason) from group
+            self._edges.fail(link, group)
+            raise
+        finally:
+            link.on_end = None
+            self._edges.end(link, "the hub is restarting", "shutdown", code=RESTART)
+
+
 class Edges:
     """All of them. `attach` takes the upstreams there are, whenever a name comes or goes.
 
@@ -132,6 +174,7 @@ class Edges:
         self._health = health
         self._metrics = metrics
         self._rng = rng
+        self._limits = ServerLimits(concurrency=config.max_calls_per_link)
         self._known: dict[str, Known] = {}
         self._by_id: dict[str, HubLink] = {}
         self._n_live = 0
@@ -320,12 +363,12 @@ class Edges:
         config = LinkServerConfig(
             name=name,
             call_timeout_s=self._config.call_timeout_s,
-            limits=ServerLimits(concurrency=self._config.max_calls_per_link),
+            limits=self._limits,
             reconnect=SOON,
         )
         known.upstream = Upstream(
             config,
-            self.connect_of(known),
+            partial(Conversed, known, self),
             events=self,
             status=known.status,
             metrics=self._metrics.edge(name),
@@ -338,35 +381,7 @@ class Edges:
         self._changed.set()
         return known
 
-    def connect_of(self, known: Known) -> Connect:
-        """How the upstream of that name gets its channel: it waits for a link."""
-
-        @asynccontextmanager
-        async def connect(inbound: Inbound) -> AsyncIterator[Channel]:
-            if known.link is None:
-                inbound.waiting("not connected")
-            while known.link is None:
-                await known.arrival.wait()
-            link, channel = known.link, known.link.channel
-            assert channel is not None  # a link that has ended is nobody's
-            with trio.CancelScope() as scope:
-                link.on_end = scope.cancel
-                try:
-                    yield channel
-                except* EdgeError as group:
-                    reason = link.link.ended
-                    if reason is not None:
-                        raise Ended(known.name, "the link to the edge was lost", reason) from group
-                    self._fail(link, group)
-                    raise
-                finally:
-                    link.on_end = None
-                    self.end(link, "the hub is restarting", "shutdown", code=RESTART)
-            raise Ended(known.name, "the link to the edge was lost", link.link.ended or "")
-
-        return connect
-
-    def _fail(self, link: HubLink, group: BaseExceptionGroup[EdgeError]) -> None:
+    def fail(self, link: HubLink, group: BaseExceptionGroup[EdgeError]) -> None:
         """The conversation is over, or has never begun; so the link is of no use."""
         exc = next(leaves(group))
         problem = exc.text if isinstance(exc, UpstreamError) else str(exc)

@@ -198,7 +198,7 @@ class HubFace:
         answer = {} if opening.answer is None else {OWN_HEADER: opening.answer}
         limit = config.max_message_bytes + FRAME_SLACK_BYTES
         try:
-            async with accept_websocket(
+            async with await accept_websocket(
                 reply.take_over(), request, headers=answer, max_message_bytes=limit
             ) as socket:
                 session.pump.feed(Opened(request.headers))

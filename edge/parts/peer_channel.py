@@ -136,7 +136,6 @@ class PeerChannel:
         self._inbound = inbound
         self._metrics = metrics
         self._peer: Peer[OpenCall] = Peer()
-        self._listening: set[OpenCall] = set()  # open calls that take notes
         self._lost: str | None = None
         self._has_dropped_answers = False
         self._questions = Questions(self._peer.owners, self._reply)
@@ -156,13 +155,9 @@ class PeerChannel:
         except TooManyOpen as exc:
             raise Unavailable(self._server, "too many requests are open") from exc
         call.number = self._outbox.put(one_line(text).encode(), alone=self._peer.open_count == 1)
-        if notify is not None:
-            self._listening.add(call)
         try:
             await self._wait_answer(call)
         finally:
-            if notify is not None:
-                self._listening.discard(call)
             if call.response is None and call.error is None:
                 farewell = self._peer.cancel(request_id, "the caller gave up")
                 if farewell is not None:
@@ -245,13 +240,19 @@ class PeerChannel:
             call.wake = trio.Event()  # no checkpoint since the notes were seen to be empty
 
     def _told(self, notification: Notification, owner: OpenCall | None) -> None:
-        if owner is None and notification.method == "notifications/message" and len(self._listening) == 1:
-            (owner,) = self._listening
+        if owner is None and notification.method == "notifications/message":
+            owner = self._only_listener()
         if owner is None or owner.notify is None:
             if notification.method != CANCELLED or not self._questions.taken_back(notification):
                 self._inbound.told(notification)
         elif not owner.offer(notification):
             self._metrics.notes_dropped += 1
+
+    def _only_listener(self) -> OpenCall | None:
+        """The call that takes notes, if there is one such call and no more."""
+        listening = (call for call in self._peer.owners() if call.notify is not None)
+        only = next(listening, None)
+        return only if next(listening, None) is None else None
 
     def _answer(self, request: Request) -> None:
         try:

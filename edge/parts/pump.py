@@ -97,7 +97,7 @@ class Pump:
         self._is_leaving = False  # nothing more is taken from the outbox
         self._is_parked = False  # `run` waits until it may send
         self._unflushed = 0  # bytes
-        self._remarks: set[str] = set()
+        self._remarks: tuple[str, ...] = ()
         self._timed: tuple[str, float] | None = None  # a ping or a POST: its tag, and when it began
         self._ack_at: float | None = None  # by then the other end is told what we have
         self._not_before = 0.0
@@ -343,5 +343,5 @@ class Pump:
 
     def _remark(self, text: str, level: str) -> None:
         if text not in self._remarks and len(self._remarks) < MAX_REMARKS:
-            self._remarks.add(text)
+            self._remarks = (*self._remarks, text)
             log.log(LEVELS[level], "remark on a link", extra={**self._log_extra, "remark": text})

@@ -345,8 +345,8 @@ class Upstream:
         self._is_settled.set()
 
     def doubted(self) -> None:
-        if self._live is not None:
-            self._live.doubted()
+        if self._conversation is not None:
+            self._conversation.doubted()
 
     def asked(self, request: Request) -> str:
         """What concerns no client: whether we live, and nothing else."""

@@ -137,10 +137,11 @@ class WsCarrier:
     async def _read(self, socket: WebSocket, feed: Callable[[Event], None]) -> WebSocketClosed:
         while True:
             try:
-                message = await socket.receive()
+                feed(
+                    event_of(await socket.receive())
+                )  # without a name here: it would be kept until the next one
             except WebSocketClosed as exc:
                 return exc
-            feed(Received(message) if isinstance(message, str) else Garbled("a binary frame"))
 
     def _try_write(self, text: str) -> bool:
         socket = self._socket
@@ -186,3 +187,7 @@ class WsCarrier:
         self._chars -= n_chars
         if was_full and self._chars <= MAX_QUEUED_CHARS:
             self._room.pulse()
+
+
+def event_of(message: str | bytes) -> Event:
+    return Received(message) if isinstance(message, str) else Garbled("a binary frame")

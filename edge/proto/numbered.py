@@ -13,7 +13,6 @@ gets the rest. So every message arrives once and in order as long as the link li
 """
 
 import re
-from collections import deque
 from dataclasses import dataclass, field
 
 from edge.errors import EdgeError
@@ -143,7 +142,7 @@ class Numbered:
     def __init__(self, *, max_unacked_bytes: int, max_unacked: int) -> None:
         self._max_bytes = max_unacked_bytes
         self._max_count = max_unacked
-        self._unacked: deque[str] = deque()  # messages, the oldest has the number acknowledged + 1
+        self._unacked: dict[int, str] = {}  # messages by number, those from acknowledged + 1 to sent
         self.sent = 0  # the last number given
         self.acknowledged = 0  # the last number that the other end is known to have
         self.received = 0  # the last number taken
@@ -168,7 +167,7 @@ class Numbered:
     def send(self, text: str) -> str:
         """The frame for the next message, which is kept until it is acknowledged."""
         self.sent += 1
-        self._unacked.append(text)
+        self._unacked[self.sent] = text
         self.unacked_bytes += size_of(text)
         self._said()
         return f"{self.sent} {self.received} {text}"
@@ -215,16 +214,13 @@ class Numbered:
             raise BadFrame(f"the other end has {received} of {self.acknowledged} to {self.sent} messages")
         self._acknowledge(received)
         self._said()
-        numbers = range(received + 1, self.sent + 1)
-        return [
-            f"{number} {self.received} {text}" for number, text in zip(numbers, self._unacked, strict=True)
-        ]
+        return [f"{number} {self.received} {text}" for number, text in self._unacked.items()]
 
     def _acknowledge(self, number: int) -> None:
         """An older number than known says nothing: it comes in a frame that was sent again."""
         while self.acknowledged < number:
             self.acknowledged += 1
-            self.unacked_bytes -= size_of(self._unacked.popleft())
+            self.unacked_bytes -= size_of(self._unacked.pop(self.acknowledged))
 
     def _said(self) -> None:
         self.unsaid_count = self.unsaid_bytes = 0

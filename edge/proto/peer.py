@@ -78,7 +78,7 @@ class Peer(Generic[T]):
         self._last = 0
         self._owners: dict[Id, T] = {}
         self._listeners: dict[str, T] = {}  # by progress token
-        self._not_cancellable: set[Id] = set()
+        self._not_cancellable: frozenset[Id] = frozenset()
 
     @property
     def open_count(self) -> int:
@@ -104,7 +104,7 @@ class Peer(Generic[T]):
         self._last = number
         self._owners[id] = owner
         if method == "initialize":
-            self._not_cancellable.add(id)
+            self._not_cancellable |= {id}
         return id, encode_request(id, method, params)
 
     def cancel(self, id: Id, reason: str) -> str | None:  # noqa: A002  JSON-RPC's word
@@ -137,13 +137,14 @@ class Peer(Generic[T]):
         owners = list(self._owners.values())
         self._owners.clear()
         self._listeners.clear()
-        self._not_cancellable.clear()
+        self._not_cancellable = frozenset()
         return owners
 
     def _forget(self, id: Id) -> T:  # noqa: A002  JSON-RPC's word
         if self._listeners:
             self._listeners.pop(f"p{id}", None)
-        self._not_cancellable.discard(id)
+        if id in self._not_cancellable:
+            self._not_cancellable -= {id}
         return self._owners.pop(id)
 
     def _answer(self, response: Response) -> Answered[T] | Stray:

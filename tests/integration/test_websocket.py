@@ -59,7 +59,7 @@ class Echo:
             return
         headers = {"X-Session-ID": "s1"}
         try:
-            async with accept_websocket(
+            async with await accept_websocket(
                 reply.take_over(), request, headers=headers, max_message_bytes=MOST
             ) as websocket:
                 while True:

@@ -120,7 +120,7 @@ async def accepted(*, most: int = MOST) -> AsyncIterator[tuple[WebSocket, RawPee
     """Our server's end, and a client by hand, after the handshake."""
     ours, theirs = trio.testing.memory_stream_pair()
     with trio.fail_after(60):  # of the mock clock's seconds
-        async with accept_websocket(ours, upgrade(), headers={}, max_message_bytes=most) as websocket:
+        async with await accept_websocket(ours, upgrade(), headers={}, max_message_bytes=most) as websocket:
             peer = RawPeer(theirs, is_client=True)
             await peer.head()
             yield websocket, peer

@@ -109,7 +109,7 @@ async def test_a_ping_while_a_message_is_being_written_is_answered_after_it(
 ) -> None:
     ours, theirs = memory_stream_pair()
     may_write = trio.Event()
-    async with accept_websocket(ours, upgrade(), headers={}, max_message_bytes=MOST) as websocket:
+    async with await accept_websocket(ours, upgrade(), headers={}, max_message_bytes=MOST) as websocket:
         peer = RawPeer(theirs, is_client=True)
         await peer.head()
         hold_back(ours, may_write)
@@ -125,7 +125,7 @@ async def test_a_ping_while_a_message_is_being_written_is_answered_after_it(
 async def test_senders_take_turns() -> None:
     ours, theirs = memory_stream_pair()
     may_write = trio.Event()
-    async with accept_websocket(ours, upgrade(), headers={}, max_message_bytes=MOST) as websocket:
+    async with await accept_websocket(ours, upgrade(), headers={}, max_message_bytes=MOST) as websocket:
         peer = RawPeer(theirs, is_client=True)
         await peer.head()
         hold_back(ours, may_write)
@@ -171,7 +171,7 @@ async def test_a_link_that_is_cancelled_says_that_it_goes_away(autojump_clock: M
 
 async def test_a_peer_that_takes_nothing_does_not_hold_the_end_up(autojump_clock: MockClock) -> None:
     ours, theirs = memory_stream_pair()
-    async with accept_websocket(ours, upgrade(), headers={}, max_message_bytes=MOST) as websocket:
+    async with await accept_websocket(ours, upgrade(), headers={}, max_message_bytes=MOST) as websocket:
         await RawPeer(theirs, is_client=True).head()
         hold_back(ours, trio.Event())
         with trio.move_on_after(5):
@@ -252,7 +252,7 @@ async def test_a_connection_lost_in_writing_is_1006(autojump_clock: MockClock) -
 
 async def test_a_stream_that_somebody_closed_is_1006(autojump_clock: MockClock) -> None:
     ours, _ = memory_stream_pair()
-    async with accept_websocket(ours, upgrade(), headers={}, max_message_bytes=MOST) as websocket:
+    async with await accept_websocket(ours, upgrade(), headers={}, max_message_bytes=MOST) as websocket:
         await ours.aclose()
         for call in (websocket.receive, websocket.ping):
             with pytest.raises(WebSocketClosed) as caught:

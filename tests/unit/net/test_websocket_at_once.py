@@ -66,7 +66,7 @@ async def accepted(*, keeps: bool = False) -> AsyncIterator[tuple[WebSocket, Tig
     ours, theirs = memory_stream_pair()
     stream = TightStream(ours, keeps=keeps)
     with trio.fail_after(10):
-        async with accept_websocket(stream, upgrade(), headers={}, max_message_bytes=MOST) as websocket:
+        async with await accept_websocket(stream, upgrade(), headers={}, max_message_bytes=MOST) as websocket:
             peer = RawPeer(theirs, is_client=True)
             await peer.head()
             yield websocket, stream, peer
@@ -163,7 +163,7 @@ async def test_a_broken_or_closed_websocket_writes_nothing_and_send_says_why() -
 
 async def test_a_stream_that_can_only_wait_is_waited_for() -> None:
     ours, theirs = memory_stream_pair()
-    async with accept_websocket(ours, upgrade(), headers={}, max_message_bytes=MOST) as websocket:
+    async with await accept_websocket(ours, upgrade(), headers={}, max_message_bytes=MOST) as websocket:
         peer = RawPeer(theirs, is_client=True)
         await peer.head()
         assert not websocket.try_send("x")

@@ -157,13 +157,13 @@ async def test_a_field_that_http_cannot_carry_is_our_fault(headers: dict[str, st
             raise AssertionError("it did not open")
     ours, _ = memory_stream_pair()
     with pytest.raises(LocalProtocolError):
-        async with accept_websocket(ours, upgrade(), headers=headers, max_message_bytes=1):
+        async with await accept_websocket(ours, upgrade(), headers=headers, max_message_bytes=1):
             raise AssertionError("it did not open")
 
 
 async def test_a_server_answers_with_its_fields_and_knows_the_clients() -> None:
     ours, theirs = memory_stream_pair()
-    async with accept_websocket(
+    async with await accept_websocket(
         ours, upgrade(), headers={"X-Session-ID": "s9"}, max_message_bytes=1
     ) as websocket:
         assert websocket.headers["x-session-id"] == "s1"
@@ -177,7 +177,7 @@ async def test_a_server_answers_with_its_fields_and_knows_the_clients() -> None:
 async def test_a_server_agrees_to_no_extension_and_no_subprotocol() -> None:
     ours, theirs = memory_stream_pair()
     asked = upgrade(sec_websocket_extensions="permessage-deflate", sec_websocket_protocol="mcp, \u00e4")
-    async with accept_websocket(ours, asked, headers={}, max_message_bytes=1):
+    async with await accept_websocket(ours, asked, headers={}, max_message_bytes=1):
         head = await RawPeer(theirs, is_client=True).head()
         await theirs.aclose()
     assert "101" in head
@@ -200,7 +200,7 @@ async def test_a_server_agrees_to_no_extension_and_no_subprotocol() -> None:
 async def test_a_request_that_is_no_handshake_is_refused(fields: dict[str, str], status: int) -> None:
     ours, theirs = memory_stream_pair()
     with pytest.raises(HandshakeRefused) as caught:
-        async with accept_websocket(ours, upgrade(**fields), headers={}, max_message_bytes=1):
+        async with await accept_websocket(ours, upgrade(**fields), headers={}, max_message_bytes=1):
             raise AssertionError("it was accepted")
     assert caught.value.status == status
     head = await RawPeer(theirs, is_client=True).head()
@@ -213,7 +213,7 @@ async def test_a_key_that_came_twice_is_none() -> None:
     head = upgrade(sec_websocket_key=f"{KEY}, {KEY}")
     head.repeated = frozenset({"sec-websocket-key"})
     with pytest.raises(HandshakeRefused):
-        async with accept_websocket(ours, head, headers={}, max_message_bytes=1):
+        async with await accept_websocket(ours, head, headers={}, max_message_bytes=1):
             raise AssertionError("it was accepted")
 
 
@@ -221,7 +221,7 @@ async def test_a_client_that_left_before_the_answer_is_an_end() -> None:
     ours, theirs = memory_stream_pair()
     await theirs.aclose()
     with pytest.raises(WebSocketClosed, match="ended during the WebSocket handshake"):
-        async with accept_websocket(ours, upgrade(), headers={}, max_message_bytes=1):
+        async with await accept_websocket(ours, upgrade(), headers={}, max_message_bytes=1):
             raise AssertionError("it was accepted")
 
 

@@ -115,7 +115,7 @@ class ContextForgeAcceptor:
         self._next_echo = 0.0
         self._next_complaint = 0.0
         self._bad_frames = 0
-        self._remarks: set[str] = set()
+        self._remarks: tuple[str, ...] = ()
 
     def handle(self, event: Event, *, now: float) -> Sequence[Command]:
         """What follows from `event`. A step that the table lacks changes nothing."""
@@ -279,7 +279,7 @@ class ContextForgeAcceptor:
     def _remark(self, text: str, level: Literal["debug", "warning"] = "warning") -> Sequence[Command]:
         if text in self._remarks:
             return []
-        self._remarks.add(text)
+        self._remarks = (*self._remarks, text)
         return [Remark(text, level)]
 
     def _until(self, commands: Sequence[Command]) -> Sequence[Command]:
