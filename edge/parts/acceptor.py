@@ -15,6 +15,7 @@ from edge.config.hub import HubConfig
 from edge.gate.edge_auth import TokenAuth
 from edge.health import Health, Status
 from edge.metrics import Metrics
+from edge.net.heap import trimmer
 from edge.net.http_server import HttpLimits
 from edge.net.listen import open_listeners
 from edge.net.tls import endpoint_context
@@ -34,6 +35,7 @@ from edge.scopes import goodbye
 LEAVE_S = 2.0
 CONNECTIONS_PER_LINK = 3  # a poll, a POST, and one to spare
 MORE_CONNECTIONS = 256
+TRIM_EVERY_S = 2.0
 
 log = logging.getLogger("edge.hub")
 
@@ -59,6 +61,7 @@ class Acceptor:
     ) -> None:
         auth = TokenAuth(config)
         refusals = Refusals(metrics.hub)
+        self._metrics = metrics
         self._webhook = EdgeWebhook(config.webhook, auth) if config.webhook is not None else None
         self.edges = Edges(config, events=gateway, attach=attach, health=health, metrics=metrics)
         self._sessions = EdgeSessions(config, auth, self.edges, metrics.hub, refusals, taken=taken)
@@ -98,6 +101,7 @@ class Acceptor:
                 listening: trio.CancelScope = await connections.start(self._listener.run)
                 async with trio.open_nursery() as carriers:
                     carriers.start_soon(self._polling.run)
+                    carriers.start_soon(self._give_memory_back)
                     await self._serve(task_status)
                     self._sessions.stop_all()
                     with trio.move_on_after(LEAVE_S):
@@ -108,6 +112,18 @@ class Acceptor:
             if self._webhook is not None:
                 with goodbye(1.0):
                     await self._webhook.aclose()
+
+    async def _give_memory_back(self) -> None:
+        """What connections that came have left free, and once more for those that were only coming then."""
+        trim = trimmer()
+        seen, had_come = 0, False
+        while trim is not None:
+            await trio.sleep(TRIM_EVERY_S)
+            accepted = self._metrics.connections_accepted["hub"]
+            have_come, seen = accepted != seen, accepted
+            if have_come or had_come:
+                trim()
+            had_come = have_come
 
     async def _serve(self, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         """Until the intake is off and all calls have ended."""

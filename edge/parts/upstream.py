@@ -21,6 +21,7 @@ from edge.parts.channel import Connect, Ended, Notify
 from edge.parts.conversation import Conversation
 from edge.parts.desired import MAX_URIS, Desired, can_subscribe, level_params, uri_params
 from edge.parts.flag import Flag
+from edge.parts.places import Places
 from edge.proto.jsonrpc import METHOD_NOT_FOUND, Notification, Request
 from edge.proto.jsontext import Raw
 from edge.proto.listing import Kind, ServerCatalog
@@ -71,7 +72,7 @@ class Upstream:
         self._desired = Desired(config.name, log)
         retry = config.restart if isinstance(config, StdioServerConfig) else config.reconnect
         self._max_attempts = retry.max_attempts
-        self._places = trio.Semaphore(config.limits.concurrency)
+        self._places = Places(config.limits.concurrency)
         self._conversation: Conversation | None = None  # from connected to ended
         self._live: Conversation | None = None  # the same, while it is ready for calls
         self._down = "not started yet"
@@ -283,9 +284,7 @@ class Upstream:
         if self._live is None or self._when_idle is not None:
             raise self._unavailable()
         metrics = self.metrics
-        try:
-            self._places.acquire_nowait()
-        except trio.WouldBlock:
+        if not self._places.take():
             await self._wait_for_place()
         metrics.inflight += 1
         try:
@@ -295,7 +294,7 @@ class Upstream:
             return await live.ask(method, params, notify=notify, progress=progress)
         finally:
             metrics.inflight -= 1
-            self._places.release()
+            self._places.give_back()
             self._note_idle()
 
     async def _wait_for_place(self) -> None:
@@ -306,7 +305,7 @@ class Upstream:
             )
         metrics.queue_waiting += 1
         try:
-            await self._places.acquire()
+            await self._places.wait()
         finally:
             metrics.queue_waiting -= 1
 
