@@ -76,6 +76,7 @@ class Conversation:
         self._lost: SessionLost | None = None  # while there is no session: it is being replaced, or will be
         self._stale: set[Kind] = set()
         self._has_stale = trio.Event()
+        self._has_wishes = False  # that the server has not been told
         self._doubt = trio.Event()
         self._broken: EdgeError | None = None
         self._init: InitializeResult | None = None
@@ -152,6 +153,18 @@ class Conversation:
         """These lists are said to have changed: read again, a moment later."""
         self._stale.update(kinds)
         self._has_stale.set()
+
+    def update(self, config: UpstreamConfig) -> None:
+        """Go by these settings from now on; waits begin anew with them."""
+        self._config = config
+        self._busy_silence_s = max(BUSY_SILENCE_S, 2 * config.call_timeout_s)
+        self._doubt.set()
+
+    def desire_anew(self) -> None:
+        """There are wishes that were made elsewhere: tell the server all of them."""
+        if self._desired.uris or self._desired.level is not None:
+            self._has_wishes = True
+            self._has_stale.set()
 
     async def refresh(self, kinds: tuple[Kind, ...]) -> None:
         began = trio.current_time()
@@ -240,6 +253,9 @@ class Conversation:
             wait_s = self._config.list_refresh_s
             began = trio.current_time()
             try:
+                if self._has_wishes:
+                    self._has_wishes = False
+                    await self._tell_desired()
                 await self.refresh(kinds)
             except (Gone, Unavailable, SessionLost) as exc:
                 self._log.debug(

@@ -12,6 +12,7 @@ from typing import Protocol
 import trio
 
 from edge.backoff import Backoff
+from edge.config.common import BackoffConfig
 from edge.config.model import StdioServerConfig, UpstreamConfig
 from edge.errors import EdgeError, RpcError, TimedOut, Unavailable, UpstreamError, leaves
 from edge.health import Status
@@ -67,9 +68,9 @@ class Upstream:
         self._backoff = backoff
         self._log = log
         self._desired = Desired(config.name, log)
-        retry = config.restart if isinstance(config, StdioServerConfig) else config.reconnect
-        self._max_attempts = retry.max_attempts
+        self._max_attempts = retry_of(config).max_attempts
         self._places = trio.Semaphore(config.limits.concurrency)
+        self._n_calls = 0  # in flight or waiting for a place; the metrics' are of all that had this name
         self._conversation: Conversation | None = None  # from connected to ended
         self._live: Conversation | None = None  # the same, while it is ready for calls
         self._down = "not started yet"
@@ -102,11 +103,35 @@ class Upstream:
                     await trio.sleep_forever()
                 self._is_stopping = True
                 self._is_idle = trio.Event()
-                if self.metrics.inflight + self.metrics.queue_waiting:
+                if self._n_calls:
                     await self._is_idle.wait()  # draining; bounded by the slot
                 nursery.cancel_scope.cancel()
         finally:
             self.status.stopped()
+
+    # -- reload: no checkpoint in any of these
+
+    def update(self, config: UpstreamConfig, backoff: Backoff) -> None:
+        """Go on with other settings: those that are read when they are needed. Calls in flight keep their places."""
+        retry = retry_of(config)
+        if retry != retry_of(self.config):
+            self._backoff = backoff
+            self._max_attempts = retry.max_attempts
+        if config.limits.concurrency != self.config.limits.concurrency:
+            self._places = trio.Semaphore(config.limits.concurrency)
+        self.config = config
+        self.status.required = config.required
+        if self._conversation is not None:
+            self._conversation.update(config)
+
+    def succeed(self, older: "Upstream") -> None:
+        """Take over from one of the same name, which is out of force from now on: what clients subscribed to, and
+        the counters. `older` may go on with its last calls."""
+        self._desired.uris.update(older._desired.uris)
+        self._desired.level = self._desired.level or older._desired.level
+        self.metrics.take_over(older.metrics)
+        if self._live is not None:
+            self._live.desire_anew()
 
     async def _keep_up(self) -> None:
         while True:
@@ -279,23 +304,27 @@ class Upstream:
     async def _request(self, method: str, params: str | None, notify: Notify | None, progress: bool) -> Raw:
         if self._live is None or self._is_stopping:
             raise self._unavailable()
-        metrics = self.metrics
+        metrics, places = self.metrics, self._places
+        self._n_calls += 1
         try:
-            self._places.acquire_nowait()
-        except trio.WouldBlock:
-            await self._wait_for_place()
-        metrics.inflight += 1
-        try:
-            live = self._live
-            if live is None:  # it went down while this call waited
-                raise self._unavailable()
-            return await live.ask(method, params, notify=notify, progress=progress)
+            try:
+                places.acquire_nowait()
+            except trio.WouldBlock:
+                await self._wait_for_place(places)
+            metrics.inflight += 1
+            try:
+                live = self._live
+                if live is None:  # it went down while this call waited
+                    raise self._unavailable()
+                return await live.ask(method, params, notify=notify, progress=progress)
+            finally:
+                metrics.inflight -= 1
+                places.release()
         finally:
-            metrics.inflight -= 1
-            self._places.release()
+            self._n_calls -= 1
             self._note_idle()
 
-    async def _wait_for_place(self) -> None:
+    async def _wait_for_place(self, places: trio.Semaphore) -> None:
         metrics = self.metrics
         if metrics.queue_waiting >= WAITING_PER_PLACE * self.config.limits.concurrency:
             raise Unavailable(
@@ -303,12 +332,12 @@ class Upstream:
             )
         metrics.queue_waiting += 1
         try:
-            await self._places.acquire()
+            await places.acquire()
         finally:
             metrics.queue_waiting -= 1
 
     def _note_idle(self) -> None:
-        if self._is_stopping and not self.metrics.inflight + self.metrics.queue_waiting:
+        if self._is_stopping and not self._n_calls:
             self._is_idle.set()
 
     def _unavailable(self) -> Unavailable:
@@ -350,6 +379,11 @@ class Upstream:
         if request.method == "ping":
             return "{}"
         raise RpcError(METHOD_NOT_FOUND, f"{request.method[:64]} is not supported by this client")
+
+
+def retry_of(config: UpstreamConfig) -> BackoffConfig:
+    """How long it waits before it is tried again."""
+    return config.restart if isinstance(config, StdioServerConfig) else config.reconnect
 
 
 def _cause(group: BaseExceptionGroup[EdgeError]) -> EdgeError:
