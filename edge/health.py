@@ -158,13 +158,21 @@ class Health:
 
         Not said to be required or not, a listener is and anything else is not.
         """
+        status = self.make(key, required=required)
+        self.put(status)
+        return status
+
+    def make(self, key: str, *, required: bool | None = None) -> Status:
+        """As `add`, of something that is not in force yet: `put` makes it so."""
         if required is None:
             required = key.startswith("listener:")
-        status = Status(key, required=required, now=self._now, wall=self._wall, clean=self._clean)
+        return Status(key, required=required, now=self._now, wall=self._wall, clean=self._clean)
+
+    def put(self, status: Status) -> None:
+        """From now on the status of its key."""
         if self._started is None:
             self._started = status.since
-        self.statuses[key] = status
-        return status
+        self.statuses[status.key] = status
 
     def remove(self, key: str) -> None:
         self.statuses.pop(key, None)

@@ -33,14 +33,14 @@ TOOL_ERRORS = (
     "upstream_disconnected", "upstream_returned_error", "upstream_timeout", "upstream_auth_failed",
     "upstream_protocol_error", "cancelled", "internal",
 )  # fmt: skip
-LISTENERS = ("gateway", "admin", "hub")
+LISTENERS = ("gateway", "admin", "hub", "control")
 DIALECTS = ("contextforge", "mcp-reverse", "long-poll")
 ATTEMPT_RESULTS = ("ready", "refused", "failed")
 LINK_REFUSALS = (
     "missing", "unknown_token", "expired", "wrong_name", "dialect", "webhook_refused", "webhook_failed",
     "limit", "protocol", "timeout",
 )  # fmt: skip
-LINK_LOSSES = ("closed", "dead", "broken", "replaced", "protocol", "operator", "shutdown")
+LINK_LOSSES = ("closed", "dead", "broken", "replaced", "protocol", "operator", "shutdown", "revoked")
 UNKNOWN_TOOL = "_unknown"  # what a caller passes for a tool that is in no catalogue
 MAX_TOOLS = 2000  # series kept per server; tools beyond share `_unknown`
 
@@ -59,6 +59,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.sum += seconds
 
+    def take_over(self, other: "Histogram") -> None:
+        """Add what another one of the same bounds has observed."""
+        self.counts = [ours + theirs for ours, theirs in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
 
 class Counts(dict[str, int]):
     """A counter per label value, over a closed set; counts of anything else go to `other`.
@@ -74,6 +79,11 @@ class Counts(dict[str, int]):
             self[value] += n
         else:
             self["other"] = self.get("other", 0) + n
+
+    def take_over(self, other: "Counts") -> None:
+        """Add what another one of the same values has counted."""
+        for value, n in other.items():
+            self[value] = self.get(value, 0) + n
 
 
 class Timed:
@@ -124,6 +134,22 @@ class ServerMetrics:
     @property
     def bytes_by_direction(self) -> dict[str, int]:
         return {"received": self.bytes_received, "sent": self.bytes_sent}
+
+    def take_over(self, other: "ServerMetrics") -> None:
+        """Go on with the sums of the server that this one is in place of: a counter never goes back."""
+        for name in ("reconnects", "restarts", "backoff_total", "bytes_sent", "bytes_received", "noise_lines",
+                     "oversized_lines", "notes_dropped"):  # fmt: skip
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("session_resets", "initializes", "health_checks", "reconnect_attempts", "refreshes"):
+            getattr(self, name).take_over(getattr(other, name))
+        self.initialize_duration.take_over(other.initialize_duration)
+        self.refresh_duration.take_over(other.refresh_duration)
+        for tool, timed in other.tools.items():
+            ours = self.tools.setdefault(tool, Timed(TOOL_ERRORS))
+            ours.duration.take_over(timed.duration)
+            ours.ends.take_over(timed.ends)
+        if self.last_refresh_ts is None:
+            self.last_refresh_ts = other.last_refresh_ts
 
     def initialize(self, result: str, seconds: float) -> None:
         self.initializes.add(result)
@@ -310,10 +336,13 @@ class Metrics:
         self.connections_rejected = Counts(LISTENERS)  # over the limit
         self.write_timeouts = 0  # clients cut off because they had stopped reading
         self.notes_dropped = 0  # notifications a client was too slow for
-        self.part_crashes = Counts(("acceptor", "admin", "listener", "sessions", "uplink", "upstream"))
+        self.part_crashes = Counts(
+            ("acceptor", "admin", "control", "listener", "sessions", "uplink", "upstream")
+        )
         self.auth_attempts = Counts(("success", "failure"))
         self.auth_failures = Counts(("internal", "missing_header", "bad_format", "wrong_token"))
         self.config_reloads = Counts(RESULTS)
+        self.config_last_reload_ok: bool | None = None  # None: there was none yet
         self.config_last_reload_ts: float | None = None
         self.queues: dict[str, Callable[[], int]] = {}  # any other bounded queue: name -> how much is in it
         self._registry: CollectorRegistry | None = None
@@ -326,8 +355,12 @@ class Metrics:
         """The server's metrics, made on first use."""
         metrics = self.servers.get(name)
         if metrics is None:
-            metrics = self.servers[name] = ServerMetrics(wall=self.wall)
+            metrics = self.servers[name] = self.new_server()
         return metrics
+
+    def new_server(self) -> ServerMetrics:
+        """Metrics of a server that is not in force yet: whoever puts it in force puts them into `servers`."""
+        return ServerMetrics(wall=self.wall)
 
     def drop_server(self, name: str) -> None:
         """The server is no longer in the config: its series go with it."""
@@ -337,9 +370,10 @@ class Metrics:
         """One link out, made on first use; `server` is empty where it carries all of them."""
         return self.links.setdefault((uplink, server, dialect), LinkMetrics())
 
-    def drop_uplink(self, uplink: str) -> None:
-        """The uplink is no longer in the config: the series of its links go with it."""
-        self.links = {key: link for key, link in self.links.items() if key[0] != uplink}
+    def keep_links(self, keys: Iterable[tuple[str, str, str]]) -> None:
+        """The links out that there are: the series of all others go."""
+        wanted = set(keys)
+        self.links = {key: link for key, link in self.links.items() if key in wanted}
 
     def edge(self, name: str) -> EdgeMetrics:
         """The metrics of the server behind an accepted link's name, made on first use."""

@@ -125,6 +125,8 @@ class Exposition:
         yield histogram("mcp_request_duration_seconds", "Time to answer a message.", durations, "method")
         reload = {(): m.config_last_reload_ts}
         yield gauge("config_last_reload_timestamp_seconds", "Unix time of the last good reload.", reload)
+        was_good = {(): m.config_last_reload_ok}
+        yield gauge("config_last_reload_successful", "Whether the last reload was good.", was_good)
 
     def _of_servers(self, servers: "dict[str, ServerMetrics]") -> "Iterator[Metric]":
         now = self._metrics.now()

@@ -12,6 +12,7 @@ COMMANDS = {
     "connect": "share one local MCP server through one gateway, without a config file",
     "validate": "check a config file as `run` would load it, and print all problems",
     "health": "ask the running mcp-edge whether it is ready, and why not",
+    "reload": "have the running mcp-edge load its config again, and wait for the verdict",
     "init": "write a commented config file to start from",
     "help": "the manual",
     "version": "the version",
@@ -88,6 +89,22 @@ def build_parser() -> Parser:
     health.add_argument("--json", action="store_true", help="the whole report as JSON")
     health.add_argument(
         "--timeout-s", type=seconds, default=5.0, metavar="SECONDS", help="how long to wait (default: 5)"
+    )
+
+    reload = add("reload")
+    add_config(reload)
+    reload.add_argument("--plan", action="store_true", help="only say what would happen")
+    reload.add_argument(
+        "--confirm-s",
+        type=seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="put the old config back if what was good is not good again after so long",
+    )
+    reload.add_argument("--control", metavar="ADDRESS", help="unix:/path of the running process's socket")
+    reload.add_argument("--json", action="store_true", help="the verdict as JSON")
+    reload.add_argument(
+        "--timeout-s", type=seconds, default=90.0, metavar="SECONDS", help="how long to wait (default: 90)"
     )
 
     init = add("init")

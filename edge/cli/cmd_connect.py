@@ -24,7 +24,7 @@ from edge.config.model import EdgeConfig
 from edge.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from edge.app import App
+    from edge.app.appliance import App
 
 LAUNCHERS = frozenset(
     {"uvx", "npx", "uv", "run", "tool", "exec", "node", "env", "bunx", "pnpm", "dlx", "pipx"}
@@ -67,15 +67,15 @@ def connect(args: argparse.Namespace) -> int:
         unwise.append("--token: everyone on this machine can see it; use REVERSE_PROXY_TOKEN or --token-file")
     config = config_of(options, os.environ, unwise)
     # Brings in the whole appliance, which a wrong command line has no use for.
+    from edge.app.loaded import Loaded
     from edge.cli.serving import serve
 
     return serve(
-        config,
+        lambda: Loaded(config=config, source="command line", warnings=tuple(unwise)),
         announcement,
-        source="command line",
         level=LOG_LEVELS[options["log_level"]] if "log_level" in options else None,
         format=args.log_format,
-        warnings=lambda config: unwise,
+        reloads=False,
         gives_up=True,
     )
 

@@ -10,8 +10,8 @@ from edge.cli.output import harmless, say
 
 # In the order a newcomer reads them; pages that are not named here follow by name.
 ORDER = (
-    "start", "config", "servers", "uplinks", "hub", "contextforge", "endpoint", "health", "metrics", "limits", "logs",
-    "security", "troubleshooting",
+    "start", "config", "reload", "servers", "uplinks", "hub", "contextforge", "endpoint", "health", "metrics", "limits",
+    "logs", "security", "troubleshooting",
 )  # fmt: skip
 
 

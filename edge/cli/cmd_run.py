@@ -3,11 +3,12 @@
 import argparse
 import json
 import os
-from pathlib import Path
 
 from edge import __version__
-from edge.app import App
-from edge.cli.configfile import config_places, find_config, read_config, warnings_of
+from edge.app.appliance import App
+from edge.app.loaded import BUILT_IN, Loaded
+from edge.cli.configfile import config_places, file_digests, find_config, read_config, warnings_of
+from edge.cli.control_place import control_of
 from edge.cli.output import harmless
 from edge.cli.program import own_command, typed_name
 from edge.cli.serving import serve, server_lines
@@ -16,16 +17,22 @@ from edge.config.model import EdgeConfig, StdioServerConfig
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT: 0. It cannot start: 69 or 78. A bug: 70."""
+    return serve(lambda: load(args), announcement, level=args.log_level, format=args.log_format)
+
+
+def load(args: argparse.Namespace) -> Loaded:
+    """The config as these arguments and the machine say now. Raises: ConfigError."""
     path = find_config(args, os.environ)
+    if path is None:
+        return Loaded(config=default_config(), control=control_of("", path, os.environ))
     unwise: list[str] = []
-    config = default_config() if path is None else read_config(path, os.environ, warn=unwise.append)
-    return serve(
-        config,
-        lambda app: announcement(app, path),
-        source=str(path or "built-in"),
-        level=args.log_level,
-        format=args.log_format,
-        warnings=lambda config: (*unwise, *warnings_of(config)),
+    config = read_config(path, os.environ, warn=unwise.append)
+    return Loaded(
+        config=config,
+        source=str(path),
+        control=control_of(config.admin.control, path, os.environ),
+        digests=file_digests(config),
+        warnings=(*unwise, *warnings_of(config)),
     )
 
 
@@ -35,7 +42,7 @@ def default_config() -> EdgeConfig:
     return EdgeConfig(servers={"host": host})
 
 
-def announcement(app: App, path: Path | None) -> str:
+def announcement(app: App) -> str:
     """What a person wants to know now: where it is, what is there, and what to do next."""
     lines = [f"mcp-edge {__version__} is ready on {app.name}", ""]
     lines += server_lines(app)
@@ -44,7 +51,7 @@ def announcement(app: App, path: Path | None) -> str:
     lines += [f"  endpoint  {endpoint}" for endpoint in app.endpoints]
     lines += [f"  status    {at(url, '/status')}" for url in app.admin_urls]
     endpoint = next((url for url in app.endpoints if url.startswith("http")), None)
-    if path is None and endpoint is not None:
+    if app.loaded.source == BUILT_IN and endpoint is not None:
         client = json.dumps({"mcpServers": {"mcp-edge": {"type": "http", "url": endpoint}}}, indent=2)
         lines += [
             "",

@@ -1,6 +1,8 @@
 """Finds the config file, reads it, and says what is allowed in it but unwise."""
 
 import argparse
+import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -8,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge.config.address import ip_or_none, parse_address
+from edge.config.diff import tls_paths
 from edge.config.load import load
 from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig, UplinkTls
 from edge.config.places import Places
@@ -125,6 +128,16 @@ def tls_problems(config: EdgeConfig) -> Iterator[tuple[tuple[str, ...], str]]:
             client_context(ways.ca_file, ways.verify, ways.cert, ways.key)
         except EdgeError as exc:
             yield place, str(exc)
+
+
+def file_digests(config: EdgeConfig) -> dict[str, str]:
+    """Of the files that listeners' TLS is made from, by path; a file that cannot be read has none."""
+    tables = [config.gateway.tls, config.hub.tls if config.hub is not None else None]
+    found: dict[str, str] = {}
+    for path in {path for tls in tables for path in tls_paths(tls)}:
+        with contextlib.suppress(OSError):
+            found[path] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return found
 
 
 def warnings_of(config: EdgeConfig, env: Mapping[str, str] = os.environ) -> list[str]:

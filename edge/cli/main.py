@@ -27,6 +27,8 @@ def find_command(name: str) -> Command:
             from edge.cli.cmd_validate import validate as command
         case "health":
             from edge.cli.cmd_health import health as command
+        case "reload":
+            from edge.cli.cmd_reload import reload as command
         case "init":
             from edge.cli.cmd_init import init as command
         case "help":

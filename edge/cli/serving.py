@@ -3,55 +3,71 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import trio
 
 from edge import __version__
-from edge.app import App, secrets_of
+from edge.app.appliance import App
+from edge.app.loaded import Load, Loaded
+from edge.app.secret_values import secrets_of
 from edge.cli import exit_codes
 from edge.cli.configfile import secret_reader
 from edge.cli.output import harmless, say
-from edge.config.model import EdgeConfig, LogConfig
+from edge.config.model import LogConfig
 from edge.errors import ConfigError, EdgeError, leaves
 from edge.log import Redactor, set_up
+from edge.net.listen import inherited_from
+from edge.supervise.sd_notify import SdNotify
 
 log = logging.getLogger("edge.run")
 
 
 def serve(
-    config: EdgeConfig,
+    load: Load,
     announcement: Callable[[App], str],
     *,
-    source: str,
     level: str | None,
     format: str | None,  # noqa: A002  the config's word
-    warnings: Callable[[EdgeConfig], Iterable[str]],
+    reloads: bool = True,
     gives_up: bool = False,
 ) -> int:
     """Serve until SIGTERM or SIGINT: 0. It cannot start, or (if `gives_up`) all uplinks have: 69.
 
+    `load` gives the config, and again for each reload (unless `reloads` is False); `level` and `format` are what the
+    command line puts in place of the config's.
     Raises: ConfigError, and whatever bug ends the process, in groups.
     """
-    chosen = LogConfig(level=level or config.log.level, format=format or config.log.format)  # type: ignore[arg-type]  # the argument tree has the same choices
-    config = dataclasses.replace(config, log=chosen)
+
+    def load_as_told() -> Loaded:
+        loaded = load()
+        log_config = loaded.config.log
+        chosen = LogConfig(level=level or log_config.level, format=format or log_config.format)  # type: ignore[arg-type]  # the argument tree has the same choices
+        return dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, log=chosen))
+
+    loaded = load_as_told()
+    config = loaded.config
     redactor = Redactor()
     redactor.redact(secrets_of(config))
     set_up(config.log.level, config.log.format, redactor=redactor)
-    for text in warnings(config):
+    for text in loaded.warnings:
         log.warning(text)
+    env = dict(os.environ)
     app = App(
-        config,
+        loaded,
         redactor=redactor,
-        env=os.environ,
+        load=load_as_told if reloads else None,
+        env=env,
         read_secret=secret_reader(),
-        state=state_directory(os.environ),
+        state=state_directory(env),
+        inherited=inherited_from(env, os.getpid()),
+        notify=SdNotify.from_env(env, os.getpid()),
         gives_up=gives_up,
     )
     log.info(
         "starting",
-        extra={"version": __version__, "config": source, "servers": len(config.servers)},
+        extra={"version": __version__, "config": loaded.source, "servers": len(config.servers)},
     )
 
     def announce(app: App) -> None:

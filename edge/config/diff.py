@@ -1,23 +1,40 @@
-"""A config as parts to run: `{PartKey: spec}` in start order.
+"""A config as parts to run: `{PartKey: spec}` in start order, and what changes from one config to another.
 
-Two configs' parts with equal specs are the same part; so a spec holds all that a part is built from,
-and nothing else. A spec is a frozen dataclass, compared with `==`.
+Two configs' parts with equal specs are the same part; so a spec holds all that a part is built from, and nothing
+else. A spec is a frozen dataclass, compared with `==`. Of parts that differ some can go on with the new spec, because
+only settings changed that are read when they are needed (`goes_on`); the others are replaced.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from edge.config.model import (
     AdminConfig,
     EdgeConfig,
+    GatewayConfig,
+    HttpServerConfig,
     HubConfig,
     ServerConfig,
     ServerTlsConfig,
+    StdioServerConfig,
     UplinkConfig,
 )
 
-PartKey = tuple[Literal["admin", "sessions", "upstream", "listener", "acceptor", "uplink"], str]
+PartKey = tuple[
+    Literal["admin", "control", "sessions", "upstream", "listener", "acceptor", "uplink"],
+    str,
+]
+Digests = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSpec:
+    """Where `mcp-edge reload` and its like find us. `is_asked_for`: the config names it, so it has to work."""
+
+    listen: str
+    is_asked_for: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +47,27 @@ class SessionsSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSpec:
-    """Where the endpoint for clients listens, and what it accepts on a connection."""
+    """Where the endpoint for clients listens, what it accepts on a connection, and whom it lets in.
+
+    `tls_files` are digests of the files that `tls` names: a renewed certificate is another one.
+    """
 
     listen: tuple[str, ...]
+    path: str
     tls: ServerTlsConfig | None
+    tls_files: Digests
+    allowed_hosts: tuple[str, ...]
+    allowed_origins: tuple[str, ...]
     max_connections: int
     max_message_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubSpec:
+    """The hub, with the digests of the files that its `tls` names."""
+
+    hub: HubConfig
+    tls_files: Digests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,26 +84,37 @@ class UplinkSpec:
         return self.uplink.links(self.box, self.servers)
 
 
-PartSpec = AdminConfig | SessionsSpec | ServerConfig | ListenerSpec | HubConfig | UplinkSpec
+PartSpec = AdminConfig | ControlSpec | SessionsSpec | ServerConfig | ListenerSpec | HubSpec | UplinkSpec
 
 
-def parts_of(config: EdgeConfig) -> dict[PartKey, PartSpec]:
-    """The parts that `config` asks for: admin, sessions, upstreams, acceptor, listener, uplinks; by name."""
+def parts_of(
+    config: EdgeConfig, *, digests: Mapping[str, str] = {}, control: ControlSpec | None = None
+) -> dict[PartKey, PartSpec]:
+    """The parts that `config` asks for: admin, control, sessions, upstreams, acceptor, listener, uplinks; by name.
+
+    `digests` are those of files by path; `control` stands for `admin.control`, which has a default of this machine.
+    """
     gateway = config.gateway
     parts: dict[PartKey, PartSpec] = {}
     if config.admin.enabled:
         parts["admin", "main"] = config.admin
+    if control is not None:
+        parts["control", "main"] = control
     parts["sessions", "main"] = SessionsSpec(
         session_idle_s=gateway.session_idle_s, max_sessions=gateway.max_sessions
     )
     for name in sorted(config.servers):
         parts["upstream", name] = config.servers[name]
     if config.hub is not None:
-        parts["acceptor", "main"] = config.hub
+        parts["acceptor", "main"] = HubSpec(hub=config.hub, tls_files=digests_of(config.hub.tls, digests))
     if gateway.enabled:
         parts["listener", "main"] = ListenerSpec(
             listen=gateway.listen,
+            path=gateway.path,
             tls=gateway.tls,
+            tls_files=digests_of(gateway.tls, digests),
+            allowed_hosts=gateway.allowed_hosts,
+            allowed_origins=gateway.allowed_origins,
             max_connections=gateway.max_connections,
             max_message_bytes=gateway.max_message_bytes,
         )
@@ -81,3 +124,135 @@ def parts_of(config: EdgeConfig) -> dict[PartKey, PartSpec]:
             uplink=uplink, box=config.name, servers=uplink.servers or tuple(sorted(config.servers))
         )
     return parts
+
+
+def tls_paths(tls: ServerTlsConfig | None) -> tuple[str, ...]:
+    """The files that a listener's TLS is made from."""
+    return () if tls is None else tuple(path for path in (tls.cert, tls.key, tls.client_ca) if path)
+
+
+def digests_of(tls: ServerTlsConfig | None, digests: Mapping[str, str]) -> Digests:
+    return tuple(digests.get(path, "") for path in tls_paths(tls))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """From one set of parts to another: the keys of each kind of change, in start order (removed ones by name).
+
+    `settings` are tables without a part of their own that differ: `gateway`, `log`, `name`.
+    """
+
+    added: tuple[PartKey, ...] = ()
+    removed: tuple[PartKey, ...] = ()
+    restarted: tuple[PartKey, ...] = ()
+    updated: tuple[PartKey, ...] = ()
+    unchanged: tuple[PartKey, ...] = ()
+    settings: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.added or self.removed or self.restarted or self.updated or self.settings)
+
+
+def changes_between(
+    old: Mapping[PartKey, PartSpec],
+    new: Mapping[PartKey, PartSpec],
+    settings: Sequence[str] = (),
+) -> Changes:
+    """What has to happen for the parts `old` to become the parts `new`."""
+    both = [key for key in new if key in old]
+    differ = [key for key in both if old[key] != new[key]]
+    return Changes(
+        added=tuple(key for key in new if key not in old),
+        removed=tuple(sorted(key for key in old if key not in new)),
+        restarted=tuple(key for key in differ if not goes_on(old[key], new[key])),
+        updated=tuple(key for key in differ if goes_on(old[key], new[key])),
+        unchanged=tuple(key for key in both if old[key] == new[key]),
+        settings=tuple(settings),
+    )
+
+
+def settings_between(old: EdgeConfig, new: EdgeConfig) -> tuple[str, ...]:
+    """Tables that differ in what no part is built from."""
+    differs = {
+        "gateway": gateway_settings(old.gateway) != gateway_settings(new.gateway),
+        "log": old.log != new.log,
+        "name": old.name != new.name,
+    }
+    return tuple(name for name, is_so in differs.items() if is_so)
+
+
+def gateway_settings(gateway: GatewayConfig) -> tuple[object, ...]:
+    """How names are made, and the limits of calls: read anew for each."""
+    return (
+        gateway.prefix,
+        gateway.separator,
+        gateway.max_name_chars,
+        gateway.page_size,
+        gateway.call_timeout_s,
+        gateway.drain_s,
+        gateway.insecure_public,
+    )
+
+
+def goes_on(old: PartSpec, new: PartSpec) -> bool:
+    """Whether a part that was built from `old` can take `new` while it runs."""
+    match old, new:
+        case (SessionsSpec(), SessionsSpec()):
+            return True
+        case (AdminConfig(), AdminConfig()):
+            return old.listen == new.listen
+        case (ListenerSpec(), ListenerSpec()):
+            return old.listen == new.listen and (old.tls is None) == (new.tls is None)
+        case (HubSpec(), HubSpec()):
+            return old.hub.listen == new.hub.listen and (old.hub.tls is None) == (new.hub.tls is None)
+        case (StdioServerConfig(), StdioServerConfig()):
+            return built_from(old) == built_from(new)
+        case (HttpServerConfig(), HttpServerConfig()):
+            return built_from(old) == built_from(new)
+        case (UplinkSpec(), UplinkSpec()):
+            return old.uplink == new.uplink and old.box == new.box
+        case _:
+            return False
+
+
+def built_from(server: ServerConfig) -> ServerConfig:
+    """The server as it is, with a default for everything that is read when it is needed."""
+    usual = StdioServerConfig(name="usual", command=("usual",))
+    limits = dataclasses.replace(server.limits, concurrency=usual.limits.concurrency)
+    same = dataclasses.replace(
+        server,
+        required=usual.required,
+        call_timeout_s=usual.call_timeout_s,
+        probe_s=usual.probe_s,
+        list_refresh_s=usual.list_refresh_s,
+        limits=limits,
+    )
+    if isinstance(same, StdioServerConfig):
+        return dataclasses.replace(
+            same, restart=usual.restart, start_timeout_s=usual.start_timeout_s, overlap=usual.overlap
+        )
+    return dataclasses.replace(same, reconnect=HttpServerConfig(name="usual", url="http://usual").reconnect)
+
+
+WORDS = {"upstream": "server", "acceptor": "hub"}
+
+
+def shown(key: PartKey) -> str:
+    """A part as an operator calls it: `server git`, `uplink hq`, `gateway`, `admin`."""
+    kind, name = key
+    if kind == "listener":
+        return "gateway"
+    word = WORDS.get(kind, kind)
+    return word if name == "main" and kind not in ("upstream", "uplink") else f"{word} {name}"
+
+
+def lives_twice(spec: PartSpec) -> bool:
+    """Whether a new one may run beside the old: not where both would have one lock, or one name at a hub."""
+    match spec:
+        case StdioServerConfig():
+            return spec.overlap
+        case UplinkSpec() | SessionsSpec():
+            return False
+        case _:
+            return True

@@ -155,10 +155,15 @@ class GatewayConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminConfig:
-    """The listener for metrics and health; there are no secrets in it."""
+    """The listener for metrics and health, and the socket that `mcp-edge reload` talks to.
+
+    `control` empty: a place that is named after the config file (cli/control_place.py).
+    """
 
     listen: str = "127.0.0.1:9766"
     enabled: bool = True
+    control: str = ""
+    reload_token: Secret | None = None
 
     def __post_init__(self) -> None:
         rules = Rules()
@@ -166,6 +171,10 @@ class AdminConfig:
             parse_address(self.listen)
         except ValueError as exc:
             rules.check(False, str(exc), "listen")
+        is_good = self.control in ("", "off") or re.fullmatch(r"unix:/[^\0]*", self.control) is not None
+        rules.check(is_good, "must be unix:/path, or off", "control")
+        is_sendable = self.reload_token is None or BEARER.fullmatch(self.reload_token.reveal()) is not None
+        rules.check(is_sendable, "must be visible ASCII characters without blanks", "reload_token")
         rules.enforce()
 
 
@@ -190,6 +199,7 @@ class StdioServerConfig:
     required: bool = False
     stop_grace_s: float = 5.0
     start_timeout_s: float = 30.0
+    overlap: bool = False
     call_timeout_s: float = 0.0  # 0: the gateway's
     restart: BackoffConfig = RESTART
     limits: ServerLimits = SERVER_LIMITS

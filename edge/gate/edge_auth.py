@@ -128,6 +128,10 @@ class TokenAuth:
             return self._judge_jwt(self._jwt, token, now_unix)
         return UNKNOWN
 
+    def edge_of(self, digest: bytes) -> Edge | None:
+        """Whose token it is that has this digest, if the config knows it by that."""
+        return self._by_digest.get(digest)
+
     def is_operator(self, token: str | None) -> bool:
         """Whether the token is one that may list and end links, and call through them."""
         digest = digest_of(token or "")

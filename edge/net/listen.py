@@ -1,15 +1,18 @@
-"""Listening sockets: TCP over IPv4, IPv6 and host names, and Unix sockets.
+"""Listening sockets: TCP over IPv4, IPv6 and host names, and Unix sockets; made here or inherited from systemd.
 
 A Unix socket has mode 0600, replaces a file left behind by a process that is gone, never one that somebody
-listens on, and takes its file away at the end.
+listens on, and takes its file away at the end. One that was inherited (sd_listen_fds(3)) is used where an address
+of the config is its own, and is never closed for good: it is systemd's, and a later reload may ask for it again.
 """
 
 import errno
 import os
 import socket
 import stat
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 
 import trio
 
@@ -31,18 +34,27 @@ OF_THE_CONNECTION = frozenset(
     | {errno.ENONET, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ETIMEDOUT}
 )
 """Errors of the connection that waits, which accept(2) of Linux reports as its own."""
+FIRST_INHERITED = 3
+NOTHING_INHERITED: "Inherited" = MappingProxyType({})
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 class ListeningSocket:
     """One socket that accepts connections. `address` is what clients connect to, with the real port."""
 
-    def __init__(self, sock: socket.socket, address: str, unix_path: str = "") -> None:
+    def __init__(
+        self, sock: socket.socket, address: str, unix_path: str = "", *, is_unix: bool = False
+    ) -> None:
         sock.setblocking(False)
         self.address = address
         self._sock = sock
-        self._unix_path = unix_path
+        self._is_unix = is_unix
+        self._unix_path = unix_path  # of the file that goes with it; empty: there is none, or it is not ours
         self._file = os.stat(unix_path) if unix_path else None
+
+    def lent(self) -> "ListeningSocket":
+        """Another descriptor of the same socket: Trio lets one task wait for each. Its file stays with this one."""
+        return ListeningSocket(self._sock.dup(), self.address, is_unix=self._is_unix)
 
     async def accept(self) -> tuple[SocketStream, str]:
         """The next connection and its peer's address as text. OSError (no file descriptor left) rises."""
@@ -58,7 +70,7 @@ class ListeningSocket:
                 if exc.errno not in OF_THE_CONNECTION:
                     raise
                 continue
-            return SocketStream(sock), "unix" if self._unix_path else shown(*peer[:2])
+            return SocketStream(sock), "unix" if self._is_unix else shown(*peer[:2])
 
     def close(self) -> None:
         """Stop listening; a Unix socket's file goes too, unless it is somebody else's by now."""
@@ -82,14 +94,51 @@ def parse_listen(text: str) -> Address:
         raise ConfigError([Problem("", f"cannot listen on {text}: {exc}")]) from exc
 
 
-async def open_listeners(text: str) -> list[ListeningSocket]:
+Inherited = Mapping[tuple[int, str | tuple[str, int]], socket.socket]
+"""Sockets that systemd listens on for us, by family and path or address."""
+
+
+def inherited_from(env: Mapping[str, str], pid: int) -> list[socket.socket]:
+    """What `LISTEN_FDS` passes to this process, in order; none if it is meant for another one."""
+    if env.get("LISTEN_PID") != str(pid) or not env.get("LISTEN_FDS", "").isdigit():
+        return []
+    found: list[socket.socket] = []
+    for number in range(FIRST_INHERITED, FIRST_INHERITED + int(env["LISTEN_FDS"])):
+        os.set_inheritable(number, False)  # no server that we start has it
+        sock = socket.socket(fileno=number)
+        if sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            found.append(sock)
+        else:
+            sock.close()
+    return found
+
+
+def by_place(sockets: Sequence[socket.socket]) -> Inherited:
+    return {(sock.family, place_of(sock)): sock for sock in sockets}
+
+
+def place_of(sock: socket.socket) -> str | tuple[str, int]:
+    """Where it listens: a path, or host and port."""
+    name = sock.getsockname()
+    return str(name) if sock.family == socket.AF_UNIX else (name[0], name[1])
+
+
+def place_text(sock: socket.socket) -> str:
+    """The same as the config would write it."""
+    place = place_of(sock)
+    return f"unix:{place}" if isinstance(place, str) else shown(*place)
+
+
+async def open_listeners(text: str, inherited: Inherited = NOTHING_INHERITED) -> list[ListeningSocket]:
     """Listen on an address; a host name may stand for several. All of them, or none.
 
     Raises: ConfigError if it is no address; EdgeError if it cannot be listened on, with what to do.
     """
     address = parse_listen(text)
     try:
-        return [open_unix(address.unix_path)] if address.unix_path else await open_tcp(address)
+        if address.unix_path:
+            return [open_unix(address.unix_path, inherited)]
+        return await open_tcp(address, inherited)
     except socket.gaierror as exc:
         raise EdgeError(
             f"cannot listen on {text}: the host name cannot be resolved ({exc.strerror})"
@@ -98,7 +147,7 @@ async def open_listeners(text: str) -> list[ListeningSocket]:
         raise EdgeError(f"cannot listen on {text}: {ADVICE.get(exc.errno or 0, exc.strerror)}") from exc
 
 
-async def open_tcp(address: Address) -> list[ListeningSocket]:
+async def open_tcp(address: Address, inherited: Inherited) -> list[ListeningSocket]:
     found = await trio.socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
@@ -108,7 +157,7 @@ async def open_tcp(address: Address) -> list[ListeningSocket]:
     with ExitStack() as on_failure:
         for family, place in dict.fromkeys((family, place) for family, _, _, _, place in found):
             try:
-                listener = bind_tcp(family, (place[0], port, *place[2:]))
+                listener = bind_tcp(family, (place[0], port, *place[2:]), inherited)
             except OSError as exc:
                 if exc.errno not in NOT_HERE:
                     raise
@@ -123,22 +172,28 @@ async def open_tcp(address: Address) -> list[ListeningSocket]:
     return listeners
 
 
-def bind_tcp(family: int, place: tuple[str | int, ...]) -> ListeningSocket:
+def bind_tcp(family: int, place: tuple[str | int, ...], inherited: Inherited) -> ListeningSocket:
+    ours = inherited.get((family, (str(place[0]), int(place[1]))))
     with ExitStack() as on_failure:
-        sock = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        made = ours.dup() if ours is not None else socket.socket(family, socket.SOCK_STREAM)
+        sock = on_failure.enter_context(made)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Accepted sockets inherit these: no answer waits for the next segment, and a dead peer is noticed.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(place)
-        sock.listen(BACKLOG)
+        if ours is None:
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(place)
+            sock.listen(BACKLOG)
         on_failure.pop_all()
     return ListeningSocket(sock, shown(*sock.getsockname()[:2]))
 
 
-def open_unix(path: str) -> ListeningSocket:
+def open_unix(path: str, inherited: Inherited) -> ListeningSocket:
+    ours = inherited.get((socket.AF_UNIX, path))
+    if ours is not None:
+        return ListeningSocket(ours.dup(), f"unix:{path}", is_unix=True)
     remove_stale(path)
     with ExitStack() as on_failure:
         sock = on_failure.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -146,7 +201,7 @@ def open_unix(path: str) -> ListeningSocket:
         os.chmod(path, 0o600)  # nobody can connect before listen()
         sock.listen(BACKLOG)
         on_failure.pop_all()
-    return ListeningSocket(sock, f"unix:{path}", path)
+    return ListeningSocket(sock, f"unix:{path}", path, is_unix=True)
 
 
 def remove_stale(path: str) -> None:

@@ -7,6 +7,7 @@ comes back soon. Then the listener closes.
 """
 
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
@@ -59,6 +60,8 @@ class Acceptor:
         status: Status,
         open_address: Callable[[str], Awaitable[Sequence[ListeningSocket]]] = open_listeners,
     ) -> None:
+        self._config = config
+        self._home: trio.Nursery | None = None
         auth = TokenAuth(config)
         refusals = Refusals(metrics.hub)
         self._metrics = metrics
@@ -68,17 +71,16 @@ class Acceptor:
         self._polling = PollingSessions(self._sessions)
         metrics.hub.pending_bytes = self.edges.pending_bytes
         desk = HubDesk(self._sessions, self.edges, gateway, metrics)
-        face = HubFace(config, auth, self._webhook, self._sessions, self._polling, desk, refusals, metrics)
+        self._face = HubFace(
+            config, auth, self._webhook, self._sessions, self._polling, desk, refusals, metrics
+        )
         self._listener = Listener(
             "hub",
             config.listen,
             endpoint_context(config.tls) if config.tls is not None else None,
-            face,
-            HttpLimits(
-                max_body_bytes=config.max_message_bytes + FRAME_SLACK_BYTES,
-                head_timeout_s=config.handshake_timeout_s,
-            ),
-            max_connections=CONNECTIONS_PER_LINK * config.max_links + MORE_CONNECTIONS,
+            self._face,
+            limits_of(config),
+            max_connections=connections_of(config),
             status=status,
             metrics=metrics,
             open_address=open_address,
@@ -88,6 +90,37 @@ class Acceptor:
     def bound(self) -> tuple[str, ...]:
         """The real addresses, once it listens."""
         return self._listener.bound
+
+    def avoid(self, taken: frozenset[str]) -> None:
+        """No link has one of these names from now on: they are servers of the hub. No checkpoint."""
+        self._sessions.avoid(taken)
+
+    def update(self, config: HubConfig, tls: ssl.SSLContext | None) -> None:
+        """Go by these from now on; edges that may no longer connect are told so. No checkpoint.
+
+        `tls` was made from `config.tls`: whoever makes it hears what is wrong with it.
+        """
+        auth = TokenAuth(config)
+        older = self._webhook
+        if config.webhook != self._config.webhook:
+            self._webhook = None if config.webhook is None else EdgeWebhook(config.webhook, auth)
+            if older is not None and self._config.webhook is not None and self._home is not None:
+                self._home.start_soon(self._close, older, self._config.webhook.timeout_s)
+        elif self._webhook is not None:
+            self._webhook.update(auth)
+        self._config = config
+        self.edges.update(config)
+        self._sessions.update(config, auth)
+        self._face.update(config, auth, self._webhook)
+        self._listener.update(tls, limits_of(config), max_connections=connections_of(config))
+
+    async def _close(self, webhook: EdgeWebhook, rest_s: float) -> None:
+        """Once its questions have been answered, or given up."""
+        try:
+            await trio.sleep(rest_s)
+        finally:
+            with goodbye(1.0):
+                await webhook.aclose()
 
     def refresh(self) -> None:
         """Bring what health shows of the links up to date."""
@@ -100,6 +133,7 @@ class Acceptor:
             async with trio.open_nursery() as connections:
                 listening: trio.CancelScope = await connections.start(self._listener.run)
                 async with trio.open_nursery() as carriers:
+                    self._home = carriers
                     carriers.start_soon(self._polling.run)
                     carriers.start_soon(self._give_memory_back)
                     await self._serve(task_status)
@@ -109,6 +143,7 @@ class Acceptor:
                     carriers.cancel_scope.cancel()
                 listening.cancel()
         finally:
+            self._home = None
             if self._webhook is not None:
                 with goodbye(1.0):
                     await self._webhook.aclose()
@@ -134,3 +169,13 @@ class Acceptor:
                 await trio.sleep_forever()
             self._sessions.is_closing = True
             serving.cancel()
+
+
+def limits_of(config: HubConfig) -> HttpLimits:
+    return HttpLimits(
+        max_body_bytes=config.max_message_bytes + FRAME_SLACK_BYTES, head_timeout_s=config.handshake_timeout_s
+    )
+
+
+def connections_of(config: HubConfig) -> int:
+    return CONNECTIONS_PER_LINK * config.max_links + MORE_CONNECTIONS

@@ -16,6 +16,8 @@ from edge.gate.origin import Origins, is_loopback
 from edge.health import SHELVES, Health
 from edge.metrics import Metrics
 from edge.net.http_server import HttpRequest, Refusal, Reply
+from edge.parts import reload_face
+from edge.parts.reload_face import ReloadDesk
 from edge.parts.status_page import SECURITY_POLICY, page
 
 TEXT = "text/plain; charset=utf-8"
@@ -42,12 +44,14 @@ class AdminFace:
         metrics: Metrics,
         origins: Origins | None,
         info: Callable[[], Mapping[str, Any]],
+        desk: ReloadDesk | None = None,
         now: Callable[[], float] = trio.current_time,
     ) -> None:
         self._health = health
         self._metrics = metrics
         self._origins = origins
         self._info = info
+        self._desk = desk
         self._now = now
         self._routes: dict[str, Callable[[HttpRequest], Answer]] = {
             "/livez": self._alive,
@@ -64,6 +68,9 @@ class AdminFace:
         if denied is not None:
             self._metrics.denied(denied.reason)
             return self.refusal(denied.status, denied.text)
+        if self._desk is not None and head.path == reload_face.PATH:
+            refused = self._desk.admit(head)
+            return None if refused is None else self.refusal(*refused)
         if head.path not in self._routes:
             return self.refusal(404, f"there is: {' '.join(self._routes)}")
         if head.method != "GET":  # HEAD arrives as GET
@@ -73,6 +80,9 @@ class AdminFace:
         return None
 
     async def handle(self, request: HttpRequest, reply: Reply) -> None:
+        if self._desk is not None and request.path == reload_face.PATH:
+            await self._desk.handle(request, reply)
+            return
         status, body, content_type, *headers = self._routes[request.path](request)
         await reply.send(status, body, content_type, headers=(NO_STORE, *headers))
 

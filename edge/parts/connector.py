@@ -59,20 +59,54 @@ class Uplink:
         self._read_secret = read_secret
         self._learn = learn
         self._rng = rng
+        self._home: trio.Nursery | None = None
+        self._is_stopping = False
+        self._leaving: set[KeptLink] = set()
         self.links = [self._kept(name, server) for name, server in links.items()]
 
     async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED) -> None:
-        async with trio.open_nursery() as nursery:
-            for link in self.links:
-                nursery.start_soon(link.run)
-            nursery.start_soon(self._watch)
-            with trio.CancelScope() as intake:
-                task_status.started(intake)
-                await trio.sleep_forever()
-            async with trio.open_nursery() as stopping:
+        self._is_stopping = False
+        try:
+            async with trio.open_nursery() as nursery:
+                self._home = nursery
                 for link in self.links:
-                    stopping.start_soon(link.stop)
-            nursery.cancel_scope.cancel()
+                    nursery.start_soon(link.run)
+                nursery.start_soon(self._watch)
+                with trio.CancelScope() as intake:
+                    task_status.started(intake)
+                    await trio.sleep_forever()
+                self._is_stopping = True
+                async with trio.open_nursery() as stopping:
+                    for link in (*self.links, *self._leaving):
+                        stopping.start_soon(link.stop)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._home = None
+
+    def update(self, links: Mapping[str, str | None], leave_s: float) -> None:
+        """Keep up these links from now on, with the settings as they are: those that stay do not notice.
+
+        The others let their calls end, up to `leave_s`. No checkpoint.
+        """
+        stay = {link.name: link for link in self.links}
+        gone = [link for name, link in stay.items() if name not in links]
+        new = [self._kept(name, server) for name, server in links.items() if name not in stay]
+        self.links = [stay[name] for name in links if name in stay] + new
+        if self._home is None or self._is_stopping:
+            return  # its next run starts what is there then
+        for link in gone:
+            self._leaving.add(link)
+            self._home.start_soon(self._leave, link, leave_s)
+        for link in new:
+            self._home.start_soon(link.run)
+
+    async def _leave(self, link: KeptLink, leave_s: float) -> None:
+        try:
+            with trio.move_on_after(leave_s):
+                await link.stop()
+            link.abandon()
+        finally:
+            self._leaving.discard(link)
 
     @property
     def statuses(self) -> list[Status]:

@@ -80,6 +80,7 @@ class Conversation:
         self._stale: tuple[Kind, ...] = ()  # of KINDS, in that order
         self._debounce_s = DEBOUNCE_S
         self._refresh_at = math.inf  # before `keep`
+        self._has_wishes = False  # that the server has not been told
         self._is_doubted = False
         self._news = Flag()  # there may be something to do earlier than `keep` thinks
         self._broken: EdgeError | None = None
@@ -168,6 +169,19 @@ class Conversation:
             self._news.set()
         self._stale = tuple(kind for kind in KINDS if kind in self._stale or kind in kinds)
 
+    def update(self, config: UpstreamConfig) -> None:
+        """Go by these settings from now on; waits begin anew with them."""
+        self._config = config
+        self._busy_silence_s = max(BUSY_SILENCE_S, 2 * config.call_timeout_s)
+        self._refresh_at = min(self._refresh_at, trio.current_time() + config.list_refresh_s)
+        self._news.set()
+
+    def desire_anew(self) -> None:
+        """There are wishes that were made elsewhere: tell the server all of them."""
+        if self._desired.uris or self._desired.level is not None:
+            self._has_wishes = True
+            self.mark_stale(*KINDS)
+
     async def refresh(self, kinds: tuple[Kind, ...]) -> None:
         began = trio.current_time()
         is_good = False
@@ -250,6 +264,9 @@ class Conversation:
         wait_s = self._config.list_refresh_s
         began = trio.current_time()
         try:
+            if self._has_wishes:
+                self._has_wishes = False
+                await self._tell_desired()
             await self.refresh(kinds)
         except (Gone, Unavailable, SessionLost) as exc:
             self._log.debug("lists stay as they are", extra={"server": self._config.name, "reason": str(exc)})

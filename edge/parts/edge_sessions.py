@@ -131,6 +131,33 @@ class EdgeSessions:
     def __len__(self) -> int:
         return len(self._open)
 
+    def avoid(self, taken: frozenset[str]) -> None:
+        """These names are the hub's own from now on; no checkpoint."""
+        if taken != self._taken:
+            self._taken = taken
+            self.update(self._config, self._auth)
+
+    def update(self, config: HubConfig, auth: TokenAuth) -> None:
+        """Go by these from now on. Sessions that would not be let in any more end; no checkpoint."""
+        asks_others = (config.jwt, config.webhook) != (self._config.jwt, self._config.webhook)
+        known_before = self._auth
+        self._config, self._auth = config, auth
+        for session in list(self._open.values()):
+            digest = session.opening.visitor.digest
+            edge = auth.edge_of(digest)
+            if edge is None and known_before.edge_of(digest) is None and not asks_others:
+                edge = session.opening.visitor.edge  # a JWT's, or the webhook's: as good as it was
+            if edge is None or self._is_unfit(session, edge):
+                log.info("edge may no longer connect", extra={"edge": session.opening.visitor.edge.name})
+                self._end(session, "it may no longer connect", "revoked")
+
+    def _is_unfit(self, session: EdgeSession, edge: Edge) -> bool:
+        """Whether this edge could not have this session now."""
+        if edge.dialects is not None and session.opening.dialect not in edge.dialects:
+            return True
+        name = None if session.link is None else session.link.name
+        return name is not None and (name in self._taken or self._auth.may_be_called(edge, name) is not None)
+
     # -- opening
 
     def prepare(
@@ -372,11 +399,14 @@ class EdgeSessions:
         session = self._open.get(session_id)
         if session is None:
             return False
-        session.ending = "operator"
-        if session.link is not None:
-            self._edges.end(session.link, "disconnected by an operator", "operator")
-        session.pump.leave("disconnected by an operator")
+        self._end(session, "disconnected by an operator", "operator")
         return True
+
+    def _end(self, session: EdgeSession, reason: str, lost_as: str) -> None:
+        session.ending = lost_as
+        if session.link is not None:
+            self._edges.end(session.link, reason, lost_as)
+        session.pump.leave(reason)
 
     def send(self, session_id: str, text: str) -> str | None:
         """Put an operator's request or notification in line; its answer goes nowhere. None: done, else why not.

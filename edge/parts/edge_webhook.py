@@ -48,6 +48,10 @@ class EdgeWebhook:
         self._client: httpx.AsyncClient | None = None
         self._last_problem = ""
 
+    def update(self, auth: TokenAuth) -> None:
+        """Names are judged by this from now on."""
+        self._auth = auth
+
     async def judge(self, token: str, name: str | None, dialect: str, peer: str) -> Edge | Denied:
         """Whose token it is. Bounded: at most AT_ONCE questions are open, each for `timeout_s`."""
         if self._waiting >= AT_ONCE + MAX_WAITING:

@@ -242,6 +242,18 @@ class Edges:
         log.info("edge forgotten", extra={"edge": known.name})
         self._changed.set()
 
+    def update(self, config: HubConfig) -> None:
+        """Go by these limits from now on; what is over a lower one stays. No checkpoint."""
+        self._config = config
+        self._limits = ServerLimits(concurrency=config.max_calls_per_link)
+        for known in self._known.values():
+            known.upstream.update(self._server_config(known.name), self._backoff())
+        self._timers_changed.set()
+
+    def keys(self) -> list[str]:
+        """The keys of all edges' statuses."""
+        return [known.status.key for known in self._known.values()]
+
     # -- links
 
     def __len__(self) -> int:
@@ -360,19 +372,13 @@ class Edges:
 
     def _appear(self, name: str, owner: str) -> Known:
         known = Known(name, owner, self._health.add(f"edge:{name}"))
-        config = LinkServerConfig(
-            name=name,
-            call_timeout_s=self._config.call_timeout_s,
-            limits=self._limits,
-            reconnect=SOON,
-        )
         known.upstream = Upstream(
-            config,
+            self._server_config(name),
             partial(Conversed, known, self),
             events=self,
             status=known.status,
             metrics=self._metrics.edge(name),
-            backoff=Backoff(SOON.first_s, SOON.limit_s, rng=self._rng),
+            backoff=self._backoff(),
             log=server_log,
         )
         self._known[name] = known
@@ -380,6 +386,14 @@ class Edges:
         self._due.append(known)
         self._changed.set()
         return known
+
+    def _server_config(self, name: str) -> LinkServerConfig:
+        return LinkServerConfig(
+            name=name, call_timeout_s=self._config.call_timeout_s, limits=self._limits, reconnect=SOON
+        )
+
+    def _backoff(self) -> Backoff:
+        return Backoff(SOON.first_s, SOON.limit_s, rng=self._rng)
 
     def fail(self, link: HubLink, group: BaseExceptionGroup[EdgeError]) -> None:
         """The conversation is over, or has never begun; so the link is of no use."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from edge.config.model import GatewayConfig
 from edge.errors import Gone, RpcError, TimedOut, Unavailable, UpstreamError
 from edge.net.http_client import BadAnswer
 from edge.parts.relay import Call, Relay, is_wanted
@@ -83,6 +84,19 @@ class Gateway:
             self._next_rebuild = 0.0  # no view may lead to a server that is gone
         self.catalogues_changed()
 
+    def configure(
+        self,
+        config: GatewayConfig,
+        groups: Mapping[str, frozenset[str] | None],
+        upstreams: Mapping[str, Upstream],
+    ) -> None:
+        """Go by this config, with these servers. No checkpoint: a request sees all of it, or nothing."""
+        self._views.configure(config, groups)
+        self._call_timeout_s = config.call_timeout_s
+        self._page_size = config.page_size
+        self._next_rebuild = 0.0
+        self.attach(upstreams)
+
     def count_subscriptions(self) -> int:
         return len(self._subscriptions)
 
@@ -117,7 +131,7 @@ class Gateway:
             return await method(call)
         if call.view.server is not None:
             # One server alone: what we do not know may be an extension between it and its client.
-            upstream = self._upstreams[call.view.server]
+            upstream = self._server(call.view.server)
             params = call.request.params
             return (await self._ask(call, upstream, params.text if params else None)).text
         raise RpcError(METHOD_NOT_FOUND, f"method {call.request.method!r} not found")
@@ -137,7 +151,7 @@ class Gateway:
         target = call.view.tool(name) or (await self.settled(call.view)).tool(name)
         if target is None:
             raise RpcError(INVALID_PARAMS, f"unknown tool {name!r}")
-        upstream = self._upstreams[target.server]
+        upstream = self._server(target.server)
         params = _raw(call).text if target.name == name else replace_name(_raw(call).text, name, target.name)
         metrics = upstream.metrics
         started = trio.current_time()
@@ -162,7 +176,7 @@ class Gateway:
         if target is None:
             raise RpcError(INVALID_PARAMS, f"unknown prompt {name!r}")
         params = replace_name(_raw(call).text, name, target.name)
-        return (await self._ask(call, self._upstreams[target.server], params)).text
+        return (await self._ask(call, self._server(target.server), params)).text
 
     async def _read_resource(self, call: Call) -> str:
         upstream, uri, published = await self._resource(call)
@@ -181,7 +195,7 @@ class Gateway:
         text = _raw(call).text
         span = members(text)["ref"]
         params = replace_members(text, {"ref": replace_members(text[span.start : span.end], ref_edits)})
-        return (await self._ask(call, self._upstreams[target.server], params)).text
+        return (await self._ask(call, self._server(target.server), params)).text
 
     async def _subscribe(self, call: Call) -> str:
         session = _session(call)
@@ -244,11 +258,18 @@ class Gateway:
             if server not in self._upstreams or not self._views.covers(call.view.key, server):
                 raise RpcError(RESOURCE_NOT_FOUND, "resource not found", dumps({"uri": published}))
             return self._upstreams[server], published, published
-        return self._upstreams[target.server], target.name, published
+        return self._server(target.server), target.name, published
+
+    def _server(self, name: str) -> Upstream:
+        """Raises: Unavailable, if it has gone since the call's view was made."""
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            raise Unavailable(name, "it is no longer served here")
+        return upstream
 
     def _of(self, view: View) -> list[Upstream]:
         if view.server is not None:
-            return [self._upstreams[view.server]]
+            return [upstream] if (upstream := self._upstreams.get(view.server)) is not None else []
         return [self._upstreams[name] for name in self._views.servers_of(view.key, self._upstreams)]
 
     # -- what servers tell outside of any call (UpstreamEvents)

@@ -64,6 +64,12 @@ class HttpFace:
         self._cross_origin = cross_origin
         self._metrics = metrics
 
+    def update(self, *, path: str, origins: Origins, cross_origin: CrossOrigin) -> None:
+        """For requests that begin from now on."""
+        self._path = path
+        self._origins = origins
+        self._cross_origin = cross_origin
+
     # -- decided from the head alone
 
     def admit(self, head: HttpRequest) -> Refusal | None:

@@ -66,6 +66,12 @@ class HubFace:
         self._metrics = metrics
         self._wall = wall
 
+    def update(self, config: HubConfig, auth: TokenAuth, webhook: EdgeWebhook | None) -> None:
+        """For requests that begin from now on."""
+        self._config = config
+        self._auth = auth
+        self._webhook = webhook
+
     # -- decided from the head alone
 
     def admit(self, head: HttpRequest) -> Refusal | None:

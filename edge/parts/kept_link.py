@@ -150,6 +150,11 @@ class KeptLink:
             self._pump.feed(Stop("mcp-edge is stopping"))
         await self._has_ended.wait()
 
+    def abandon(self) -> None:
+        """End now, whatever is still under way; says nothing new to one that has ended."""
+        if self._home is not None:
+            self._home.cancel_scope.cancel()
+
     async def wait_settled(self) -> None:
         """Until it has been ready, or an attempt has failed, for the first time."""
         await self._is_settled.wait()

@@ -74,6 +74,12 @@ class Listener:
         self._open = 0
         self._refusing = 0
 
+    def update(self, tls: ssl.SSLContext | None, limits: HttpLimits, *, max_connections: int) -> None:
+        """For connections that are made from now on."""
+        self._tls = tls
+        self._limits = limits
+        self._max_connections = max_connections
+
     async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         """Raises: EdgeError, before it has started, if an address cannot be listened on."""
         acceptors: list[Acceptor] = []

@@ -265,6 +265,11 @@ class Sessions:
         self._on_end = on_end
         self._tidy = tidy
 
+    def update(self, *, idle_s: float, max_sessions: int) -> None:
+        """Sessions over a lower limit stay until they end, or until a new one needs the room."""
+        self._idle_s = idle_s
+        self._max = max_sessions
+
     def __len__(self) -> int:
         return len(self._live)
 

@@ -13,6 +13,7 @@ from typing import Protocol
 import trio
 
 from edge.backoff import Backoff
+from edge.config.common import BackoffConfig
 from edge.config.model import StdioServerConfig, UpstreamConfig
 from edge.errors import EdgeError, RpcError, TimedOut, Unavailable, UpstreamError, leaves
 from edge.health import Status
@@ -70,8 +71,7 @@ class Upstream:
         self._backoff = backoff
         self._log = log
         self._desired = Desired(config.name, log)
-        retry = config.restart if isinstance(config, StdioServerConfig) else config.reconnect
-        self._max_attempts = retry.max_attempts
+        self._max_attempts = retry_of(config).max_attempts
         self._places = Places(config.limits.concurrency)
         self._conversation: Conversation | None = None  # from connected to ended
         self._live: Conversation | None = None  # the same, while it is ready for calls
@@ -121,6 +121,30 @@ class Upstream:
         """Take no more calls; `idle` is called once the last one has ended, which may be at once."""
         self._when_idle = idle
         self._note_idle()
+
+    # -- reload: no checkpoint in any of these
+
+    def update(self, config: UpstreamConfig, backoff: Backoff) -> None:
+        """Go on with other settings: those that are read when they are needed. Calls in flight keep their places."""
+        retry = retry_of(config)
+        if retry != retry_of(self.config):
+            self._backoff = backoff
+            self._max_attempts = retry.max_attempts
+        if config.limits.concurrency != self.config.limits.concurrency:
+            self._places = Places(config.limits.concurrency)
+        self.config = config
+        self.status.required = config.required
+        if self._conversation is not None:
+            self._conversation.update(config)
+
+    def succeed(self, older: "Upstream") -> None:
+        """Take over from one of the same name, which is out of force from now on: what clients subscribed to, and
+        the counters. `older` may go on with its last calls."""
+        self._desired.uris.update(older._desired.uris)
+        self._desired.level = self._desired.level or older._desired.level
+        self.metrics.take_over(older.metrics)
+        if self._live is not None:
+            self._live.desire_anew()
 
     async def _serve_once(self) -> None:
         """One conversation, from start to end; it only returns by an error or by cancellation."""
@@ -283,9 +307,9 @@ class Upstream:
     async def _request(self, method: str, params: str | None, notify: Notify | None, progress: bool) -> Raw:
         if self._live is None or self._when_idle is not None:
             raise self._unavailable()
-        metrics = self.metrics
-        if not self._places.take():
-            await self._wait_for_place()
+        metrics, places = self.metrics, self._places
+        if not places.take():
+            await self._wait_for_place(places)
         metrics.inflight += 1
         try:
             live = self._live
@@ -294,10 +318,10 @@ class Upstream:
             return await live.ask(method, params, notify=notify, progress=progress)
         finally:
             metrics.inflight -= 1
-            self._places.give_back()
+            places.give_back()
             self._note_idle()
 
-    async def _wait_for_place(self) -> None:
+    async def _wait_for_place(self, places: Places) -> None:
         metrics = self.metrics
         if metrics.queue_waiting >= WAITING_PER_PLACE * self.config.limits.concurrency:
             raise Unavailable(
@@ -305,7 +329,7 @@ class Upstream:
             )
         metrics.queue_waiting += 1
         try:
-            await self._places.wait()
+            await places.wait()
         finally:
             metrics.queue_waiting -= 1
 
@@ -352,6 +376,11 @@ class Upstream:
         if request.method == "ping":
             return "{}"
         raise RpcError(METHOD_NOT_FOUND, f"{request.method[:64]} is not supported by this client")
+
+
+def retry_of(config: UpstreamConfig) -> BackoffConfig:
+    """How long it waits before it is tried again."""
+    return config.restart if isinstance(config, StdioServerConfig) else config.reconnect
 
 
 def _cause(group: BaseExceptionGroup[EdgeError]) -> EdgeError:

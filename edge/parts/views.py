@@ -95,6 +95,11 @@ class View:
         return text + (f',"instructions":{dumps(instructions)}}}' if instructions is not None else "}")
 
 
+def naming(config: GatewayConfig) -> tuple[object, ...]:
+    """What names are made by."""
+    return config.prefix, config.separator, config.max_name_chars
+
+
 class Views:
     """All views, rebuilt whenever a server's catalogue changes. `groups` are the servers of each group, by name; None:
     all there are, edges of a hub included.
@@ -114,6 +119,26 @@ class Views:
         empty = self._merge([])
         self._views: dict[str | None, View] = {key: View(key, empty, empty) for key in (None, *self._groups)}
         self._made_from: dict[str | None, Sources] = {}
+
+    def configure(
+        self, config: GatewayConfig, groups: Mapping[str, frozenset[str] | None] = MappingProxyType({})
+    ) -> None:
+        """Go by these from now on: the next `rebuild` makes all views anew where that makes a difference."""
+        keyed = {group_key(name): servers for name, servers in groups.items()}
+        if keyed == self._groups and naming(config) == naming(self._config):
+            self._config = config
+            return
+        self._config = config
+        self._groups = keyed
+        self._made_from.clear()
+        empty = self._merge([])
+        self._views = {
+            key: view
+            for key, view in self._views.items()
+            if key is None or not key.startswith(GROUP_MARK) or key in keyed
+        }
+        for key in keyed.keys() - self._views.keys():
+            self._views[key] = View(key, empty, empty)
 
     def get(self, key: str | None) -> View | None:
         view = self._views.get(key)

@@ -93,6 +93,14 @@ class Slot:
         Cancelling the call leaves the slot to end by itself at the deadline.
         """
         self.begin_stop(deadline)
+        await self.wait_ended()
+
+    def schedule(self) -> None:
+        """Its `run` will be called, sooner or later: whoever waits for its end waits for that as well."""
+        self._has_begun = True
+
+    async def wait_ended(self) -> None:
+        """Until a slot that has begun has ended; one that never began has nothing to end."""
         if self._has_begun:
             await self._ended.wait()
 

@@ -1,19 +1,32 @@
-"""Starts all slots in order and stops them in order; the one place where parts meet a nursery.
+"""Starts slots in order, replaces some while the others go on, and stops them in order: where parts meet a nursery.
 
-Start: admin, sessions, upstreams, acceptor, listeners, uplinks; each kind is up before the next one begins.
+Start: admin and control, sessions, upstreams, acceptor, listeners, uplinks; each kind is up before the next begins.
 Stop: all that takes calls and the sessions at once (the sessions' long streams would keep the listeners'
 connections busy), then the acceptor and the upstreams, on which the last calls have been finishing, and the
 admin listener last, so that it can be asked about the end. One deadline holds for all of it.
+
+Replace: new ones start beside the old, except those that cannot live twice; then one synchronous step puts them in
+force, and the old ones drain. If one does not start, those that did are stopped, and nothing has changed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import trio
 
+from edge.errors import EdgeError
 from edge.supervise.slot import Slot
 
-START_ORDER = ("admin", "sessions", "upstream", "acceptor", "listener", "uplink")
-STOP_ORDER = (("uplink", "listener", "sessions"), ("acceptor", "upstream"), ("admin",))
+START_ORDER = ("admin", "control", "sessions", "upstream", "acceptor", "listener", "uplink")
+STOP_ORDER = (("uplink", "listener", "sessions"), ("acceptor", "upstream"), ("admin", "control"))
+
+Key = tuple[str, str]
+
+
+class Stopping(EdgeError):
+    """Nothing is replaced any more: the process is about to end."""
+
+    def __init__(self) -> None:
+        super().__init__("mcp-edge is stopping")
 
 
 class Supervisor:
@@ -23,16 +36,70 @@ class Supervisor:
         unknown = sorted({slot.kind for slot in slots} - set(START_ORDER))
         if unknown:
             raise ValueError(f"no place in the start order for {', '.join(unknown)}")
-        self._slots = tuple(slots)
+        self._slots: dict[Key, Slot] = {(slot.kind, slot.name): slot for slot in slots}
+        self._leaving: set[Slot] = set()  # out of force, and not ended yet
         self._is_stopping = False
+        self._home: trio.Nursery | None = None
+
+    @property
+    def draining(self) -> int:
+        """Parts that are out of force and let their last calls end."""
+        return len(self._leaving)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Reports started when every part is up (or `stop` came first); returns when all have ended."""
         async with trio.open_nursery() as nursery:
+            self._home = nursery
             for kind in START_ORDER:
                 if not self._is_stopping:
-                    await self._start([slot for slot in self._slots if slot.kind == kind], nursery)
+                    await self._start([slot for slot in self._slots.values() if slot.kind == kind], nursery)
             task_status.started()
+
+    async def replace(
+        self,
+        new: Mapping[Key, Slot],
+        *,
+        removed: Collection[Key] = (),
+        late: Collection[Key] = (),
+        settle: Callable[[], Awaitable[None]],
+        commit: Callable[[], None],
+        drain_s: Callable[[str], float],
+    ) -> None:
+        """Put `new` in force in place of the slots of the same keys, and let those and `removed` drain.
+
+        Those in `late` start when their predecessors have ended, the others now; `settle` may wait for more than
+        that they are up. `commit` makes true all else that belongs to it, and must not raise. Returns then: what is
+        out of force has `drain_s` of its kind to end.
+        Raises: Stopping, what `settle` raises, or what a new part raises before it is up, maybe in a group; like
+        cancellation it leaves everything as it was.
+        """
+        beside = [slot for key, slot in new.items() if key not in late]
+        if self._is_stopping or self._home is None:
+            raise Stopping
+        home = self._home
+        is_good = False
+        try:
+            for kind in START_ORDER:
+                await self._start([slot for slot in beside if slot.kind == kind], home)
+            await settle()
+            if self._is_stopping:
+                raise Stopping
+            is_good = True
+        finally:
+            if not is_good:
+                for slot in beside:
+                    slot.begin_stop(trio.current_time())
+        # No checkpoint from here on: everybody sees the old parts, or the new ones.
+        commit()
+        gone = {key: self._slots.pop(key) for key in (*removed, *new) if key in self._slots}
+        self._slots.update(new)
+        for slot in gone.values():
+            slot.begin_stop(trio.current_time() + drain_s(slot.kind))
+            self._leaving.add(slot)
+            home.start_soon(self._see_off, slot)
+        for key in late:
+            new[key].schedule()
+            home.start_soon(self._succeed, gone.get(key), new[key])
 
     async def stop(self, drain_s: float) -> None:
         """All slots have ended when it returns: at the latest `drain_s` from now, plus what the parts'
@@ -40,13 +107,22 @@ class Supervisor:
         self._is_stopping = True
         deadline = trio.current_time() + drain_s
         for kinds in STOP_ORDER:
-            slots = [slot for slot in self._slots if slot.kind in kinds]
+            slots = [slot for slot in (*self._slots.values(), *self._leaving) if slot.kind in kinds]
             for slot in slots:
                 slot.begin_stop(deadline)
             for slot in slots:
-                await slot.stop(deadline)
+                await slot.wait_ended()
 
     async def _start(self, slots: Sequence[Slot], nursery: trio.Nursery) -> None:
         async with trio.open_nursery() as starting:
             for slot in slots:
                 starting.start_soon(nursery.start, slot.run)
+
+    async def _see_off(self, slot: Slot) -> None:
+        await slot.wait_ended()
+        self._leaving.discard(slot)
+
+    async def _succeed(self, before: Slot | None, slot: Slot) -> None:
+        if before is not None:
+            await before.wait_ended()
+        await slot.run()

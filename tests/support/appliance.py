@@ -19,6 +19,8 @@ from tests.support.peers import PYZ
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
+SAID_LOOKS = 300
+SAID_LOOK_S = 0.1
 
 
 class Answer(NamedTuple):
@@ -41,6 +43,7 @@ class Appliance:
         self.log: list[str] = []
         self.endpoint = self.admin = self.hub = ""
         self._ready = threading.Event()
+        self._spoken = threading.Event()
         self._readers = [
             threading.Thread(target=self._read_output, daemon=True),
             threading.Thread(target=self._read_log, daemon=True),
@@ -90,6 +93,16 @@ class Appliance:
     def health(self) -> Any:
         return self.request("GET", f"{self.admin}/health").json()
 
+    def wait_said(self, words: str, since: int = 0) -> str:
+        """The first line of the log after `since` lines that has these words, when it is there."""
+        for _ in range(SAID_LOOKS):
+            for line in self.log[since:]:
+                if words in line:
+                    return line
+            self._spoken.wait(SAID_LOOK_S)
+            self._spoken.clear()
+        raise AssertionError(f"never said {words!r}:\n{self.said()}")
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Tell it to end; its exit code."""
         if self.process.poll() is None:
@@ -121,6 +134,7 @@ class Appliance:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log.append(line.rstrip("\n"))
+            self._spoken.set()
 
 
 @contextlib.contextmanager
@@ -153,7 +167,12 @@ def running(
             stderr=subprocess.PIPE,
             text=True,
             cwd=folder,
-            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": folder, **(env or {})},
+            env={
+                "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+                "HOME": folder,
+                "XDG_RUNTIME_DIR": folder,
+                **(env or {}),
+            },
         )
         appliance = Appliance(process)
         try:

@@ -10,7 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge import metrics
-from edge.app import App
+from edge.app.appliance import App
+from edge.app.loaded import Loaded
 from edge.cli import cmd_connect
 from edge.cli.arguments import COMMANDS, build_parser, parse_arguments
 from edge.cli.cmd_help import list_of
@@ -357,7 +358,7 @@ def test_every_message_in_troubleshooting_is_one_of_the_program() -> None:
 
 async def exposed() -> dict[str, tuple[str, dict[str, set[str]]]]:
     """Every family: its type, and the values of each of its labels, with one server and one tool in it."""
-    used = App(EdgeConfig(), redactor=Redactor()).metrics
+    used = App(Loaded(config=EdgeConfig()), redactor=Redactor()).metrics
     server = used.server("git")
     server.tool_call("status", 0.1, None)
     server.in_backoff, server.backoff_s, server.last_refresh_ts = False, 0.0, 1.0

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from edge import app, backoff, metrics
+from edge import backoff, metrics
+from edge.app import appliance, required, workshop
 from edge.cli import configfile
 from edge.config.load import default_of, keys_of
 from edge.config.model import (
@@ -87,7 +88,7 @@ FIXED: Mapping[str, float] = {
     "characters of a resource link's URI": results.MAX_URI_CHARS,
     "bytes of all servers' instructions together": catalog.MAX_INSTRUCTIONS_BYTES,
     "characters of a URI that a template can match": uritemplate.MAX_URI_CHARS,
-    "connections to the admin listener": app.ADMIN_CONNECTIONS,
+    "connections to the admin listener": workshop.ADMIN_CONNECTIONS,
     # servers
     "seconds for the answer to a `ping`": conversation.PING_TIMEOUT_S,
     "seconds of silence while it has calls to do": conversation.BUSY_SILENCE_S,
@@ -143,8 +144,8 @@ FIXED: Mapping[str, float] = {
     "seconds for `/message`": hub_desk.MESSAGE_S,
     "seconds between log lines of a host for a reason": refusals.REPEAT_S,
     # mcp-edge itself
-    "seconds the ready line waits for servers": app.FIRST_START_S,
-    "seconds that a required HTTP server may take": app.REQUIRED_HTTP_S,
+    "seconds the ready line waits for servers": appliance.FIRST_START_S,
+    "seconds that a required HTTP server may take": required.REQUIRED_HTTP_S,
     "failures of one part in 60 s": slot.MAX_RESTARTS,
     "bytes of a config file": configfile.MAX_CONFIG_BYTES,
     "bytes of a secret's file": configfile.MAX_SECRET_BYTES,

@@ -27,6 +27,7 @@ upstream_noise_lines_total upstream_oversized_lines_total upstream_notes_dropped
 downstream_sessions_active downstream_sessions_total downstream_session_duration_seconds
 downstream_session_terminations_total mcp_requests_total mcp_request_duration_seconds
 mcp_auth_attempts_total mcp_auth_failures_total config_reloads_total config_last_reload_timestamp_seconds
+config_last_reload_successful
 tool_calls_total tool_call_errors_total tool_call_duration_seconds
 http_refused_total denied_total connections connections_accepted_total connections_rejected_total
 write_timeouts_total notes_dropped_total queue_length part_crashes_total
@@ -307,7 +308,7 @@ def test_the_links_of_a_removed_uplink_go_with_it() -> None:
     of = metrics()
     of.link("hq", "git", "long-poll").up = True
     of.link("lab", "git", "long-poll").up = True
-    of.drop_uplink("hq")
+    of.keep_links([("lab", "git", "long-poll")])
     assert series(of, "link_up") == {'link_up{dialect="long-poll",server="git",uplink="lab"}': 1}
 
 

@@ -3,14 +3,14 @@
 import json
 import logging
 import sys
-from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from edge import __version__
-from edge.app import App
+from edge.app.appliance import App
+from edge.app.loaded import BUILT_IN, Loaded
 from edge.backoff import Backoff
 from edge.cli.cmd_run import announcement, default_config
 from edge.cli.program import own_command
@@ -37,8 +37,8 @@ class Listening(App):
         return ["http://127.0.0.1:9766"]
 
 
-def app() -> Listening:
-    return Listening(EdgeConfig(name="plant-7"), redactor=Redactor())
+def app(source: str = BUILT_IN) -> Listening:
+    return Listening(Loaded(config=EdgeConfig(name="plant-7"), source=source), redactor=Redactor())
 
 
 def upstream(app: App, name: str, server: ScriptedServer) -> Upstream:
@@ -67,14 +67,14 @@ async def test_the_announcement_names_every_server_with_its_state(autojump_clock
     small.answers["tools/list"] = tools("one")
     good.answers["tools/list"] = tools("one", "two")
     bad.start_errors = [Ended("bad", "exited with status 1", "\x1b[31mred\n")]
-    running = app()
+    running = app("/etc/mcp-edge/config.toml")
     async with trio.open_nursery() as nursery:
         for name, server in (("good", good), ("bad", bad), ("small", small)):
             running.upstreams[name] = upstream(running, name, server)
             await nursery.start(running.upstreams[name].run)
         for each in running.upstreams.values():
             await each.wait_settled()
-        text = announcement(running, Path("/etc/mcp-edge/config.toml"))
+        text = announcement(running)
         nursery.cancel_scope.cancel()
     assert text.splitlines() == [
         f"mcp-edge {__version__} is ready on plant-7",
@@ -91,18 +91,18 @@ async def test_the_built_in_default_says_what_to_paste_into_a_client(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["mcp-edge"])
-    text = announcement(app(), None)
+    text = announcement(app())
     pasted = json.loads(text[text.index("{") : text.rindex("}") + 1])
     assert pasted == {"mcpServers": {"mcp-edge": {"type": "http", "url": "http://127.0.0.1:8766/mcp"}}}
     assert "claude mcp add --transport http mcp-edge http://127.0.0.1:8766/mcp)" in text
     assert "\nThis is the built-in default. To serve your own: mcp-edge init -o /" in text
     monkeypatch.setattr(sys, "argv", ["./mcp-edge.pyz"])
-    assert " ./mcp-edge.pyz init -o /" in announcement(app(), None)
+    assert " ./mcp-edge.pyz init -o /" in announcement(app())
 
 
 async def test_a_client_is_told_nothing_to_paste_where_there_is_no_url(autojump_clock: Clock) -> None:
     running = app()
     running.addresses = ("unix:/run/mcp.sock",)
-    text = announcement(running, None)
+    text = announcement(running)
     assert "  endpoint  unix:/run/mcp.sock" in text
     assert "mcpServers" not in text

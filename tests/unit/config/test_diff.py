@@ -2,15 +2,33 @@
 
 from dataclasses import replace
 
-from edge.config.diff import UplinkSpec, parts_of
+import pytest
+
+from edge.config.diff import (
+    Changes,
+    ControlSpec,
+    HubSpec,
+    PartSpec,
+    UplinkSpec,
+    changes_between,
+    goes_on,
+    lives_twice,
+    parts_of,
+    settings_between,
+    shown,
+)
 from edge.config.model import (
     AdminConfig,
+    BackoffConfig,
     EdgeConfig,
     GatewayConfig,
     HttpServerConfig,
     HubConfig,
     HubEdge,
     LogConfig,
+    Secret,
+    ServerLimits,
+    ServerTlsConfig,
     StdioServerConfig,
     UplinkConfig,
 )
@@ -66,7 +84,7 @@ def test_the_hub_comes_before_the_clients_and_uplinks_last_and_only_where_they_a
         ("uplink", "hq"),
         ("uplink", "lab"),
     ]
-    assert parts["acceptor", "main"] == HUB
+    assert parts["acceptor", "main"] == HubSpec(hub=HUB, tls_files=())
     specs = {name: parts["uplink", name] for name in ("hq", "lab")}
     assert specs["hq"] == UplinkSpec(uplink=HQ, box="plant-7", servers=("git", "plc"))
     assert isinstance(specs["lab"], UplinkSpec)
@@ -83,3 +101,116 @@ def test_what_an_uplink_publishes_changes_it() -> None:
         replace(CONFIG, uplinks={"hq": HQ}, servers=servers) for servers in ({"git": GIT}, {"plc": PLC})
     )
     assert parts_of(before)["uplink", "hq"] != parts_of(after)["uplink", "hq"]
+
+
+TLS = ServerTlsConfig(cert="/c.pem", key="/k.pem")
+
+
+def listener(gateway: GatewayConfig, **digests: str) -> PartSpec:
+    return parts_of(EdgeConfig(gateway=gateway), digests=digests)["listener", "main"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (GIT, replace(GIT, required=True, call_timeout_s=1, probe_s=1, list_refresh_s=1, start_timeout_s=1)),
+        (
+            GIT,
+            replace(GIT, restart=BackoffConfig(first_s=2), overlap=True, limits=ServerLimits(concurrency=1)),
+        ),
+        (PLC, replace(PLC, reconnect=BackoffConfig(first_s=2), limits=ServerLimits(concurrency=1))),
+        (AdminConfig(), AdminConfig(reload_token=Secret("token"))),
+        (listener(GatewayConfig()), listener(GatewayConfig(path="/other", max_connections=1))),
+        (listener(GatewayConfig()), listener(GatewayConfig(allowed_hosts=("edge.example.com",)))),
+        (HubSpec(hub=HUB, tls_files=()), HubSpec(hub=replace(HUB, max_links=1), tls_files=())),
+        (
+            UplinkSpec(uplink=HQ, box="box", servers=("git",)),
+            UplinkSpec(uplink=HQ, box="box", servers=("git", "plc")),
+        ),
+    ],
+)
+def test_a_part_goes_on_with_settings_that_are_read_when_they_are_needed(
+    old: PartSpec, new: PartSpec
+) -> None:
+    assert goes_on(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (GIT, replace(GIT, command=("other",))),
+        (GIT, replace(GIT, env={"A": "b"})),
+        (GIT, replace(GIT, limits=ServerLimits(max_line_bytes=2048))),
+        (GIT, replace(PLC, name="git")),
+        (PLC, replace(PLC, bearer=Secret("other"))),
+        (AdminConfig(), AdminConfig(listen="127.0.0.1:1")),
+        (listener(GatewayConfig()), listener(GatewayConfig(tls=TLS))),
+        (listener(GatewayConfig()), listener(GatewayConfig(listen=("[::1]:1",)))),
+        (HubSpec(hub=HUB, tls_files=()), HubSpec(hub=replace(HUB, listen=("[::1]:2",)), tls_files=())),
+        (
+            ControlSpec(listen="unix:/a", is_asked_for=True),
+            ControlSpec(listen="unix:/b", is_asked_for=True),
+        ),
+        (
+            UplinkSpec(uplink=HQ, box="box", servers=()),
+            UplinkSpec(uplink=replace(HQ, heartbeat_s=1), box="box", servers=()),
+        ),
+        (
+            UplinkSpec(uplink=HQ, box="box", servers=()),
+            UplinkSpec(uplink=HQ, box="other", servers=()),
+        ),
+    ],
+)
+def test_a_part_is_made_anew_for_what_it_is_built_from(old: PartSpec, new: PartSpec) -> None:
+    assert not goes_on(old, new)
+
+
+def test_a_renewed_certificate_is_a_change_that_a_listener_takes_while_it_runs() -> None:
+    gateway = GatewayConfig(tls=TLS)
+    old, new = listener(gateway, **{"/c.pem": "1", "/k.pem": "2"}), listener(gateway, **{"/c.pem": "3"})
+    assert old != new
+    assert goes_on(old, new)
+
+
+def test_changes_name_every_part_once() -> None:
+    before = replace(CONFIG, uplinks={"hq": HQ})
+    after = EdgeConfig(
+        gateway=GatewayConfig(max_connections=7),
+        servers={"git": replace(GIT, cwd="/srv"), "new": replace(GIT, name="new")},
+        log=LogConfig(level="debug"),
+    )
+    changes = changes_between(parts_of(before), parts_of(after), settings_between(before, after))
+    assert changes == Changes(
+        added=(("upstream", "new"),),
+        removed=(("uplink", "hq"), ("upstream", "plc")),
+        restarted=(("upstream", "git"),),
+        updated=(("listener", "main"),),
+        unchanged=(("admin", "main"), ("sessions", "main")),
+        settings=("log",),
+    )
+    assert not changes.is_empty
+    assert changes_between(parts_of(after), parts_of(after), settings_between(after, after)).is_empty
+
+
+def test_settings_that_no_part_is_built_from_are_named() -> None:
+    after = EdgeConfig(name="box", gateway=GatewayConfig(prefix="never"), log=LogConfig(level="debug"))
+    assert settings_between(EdgeConfig(), after) == ("gateway", "log", "name")
+
+
+def test_parts_are_called_as_operators_call_them() -> None:
+    keys = [
+        ("upstream", "git"),
+        ("uplink", "main"),
+        ("acceptor", "main"),
+        ("listener", "main"),
+        ("admin", "main"),
+    ]
+    assert [shown(key) for key in keys] == ["server git", "uplink main", "hub", "gateway", "admin"]  # type: ignore[arg-type]  # their kinds are literals
+
+
+def test_what_has_a_lock_or_a_name_elsewhere_does_not_live_twice() -> None:
+    assert not lives_twice(GIT)
+    assert lives_twice(replace(GIT, overlap=True))
+    assert lives_twice(PLC)
+    assert not lives_twice(UplinkSpec(uplink=HQ, box="box", servers=()))
+    assert lives_twice(listener(GatewayConfig()))

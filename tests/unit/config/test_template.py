@@ -129,7 +129,7 @@ def test_the_template_loads_with_every_key_taken_out_of_its_comment() -> None:
                     "query",
                     "token",
                 ),
-                *("token_ref", "dialect", "token_sha256", "secret"),
+                *("reload_token", "token_ref", "dialect", "token_sha256", "secret"),
             ) or (table is hub and field.name == "listen")
             if not is_example and field.name not in TABLES_OF_THEIR_OWN:
                 default = field.default_factory() if field.default_factory is not MISSING else field.default
@@ -156,7 +156,7 @@ def test_every_key_of_the_model_is_in_the_template_under_its_heading(heading: st
     keys = set(re.findall(r"(?m)^#?(\w+) = ", part))
     for field in fields(cls):
         if field.name not in TABLES_OF_THEIR_OWN | {"name", "token_ref"}:
-            is_secret = field.name in ("bearer", "token", "secret")
+            is_secret = field.name in ("bearer", "token", "secret", "reload_token")
             assert (f"{field.name}_file" if is_secret else field.name) in keys, field.name
 
 

@@ -7,7 +7,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from edge.app import App, Required, RequiredServerDown, secrets_of, start_limit_s
+from edge.app.appliance import App
+from edge.app.loaded import Loaded
+from edge.app.required import Required, RequiredServerDown, start_limit_s
+from edge.app.secret_values import secrets_of
 from edge.backoff import Backoff
 from edge.config.load import load
 from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig
@@ -150,16 +153,23 @@ def test_what_comes_from_the_environment_is_a_secret() -> None:
 
 
 async def test_an_app_that_has_not_run_listens_nowhere(autojump_clock: Clock) -> None:
-    app = App(EdgeConfig(name="box"), redactor=Redactor())
+    app = App(Loaded(config=EdgeConfig(name="box")), redactor=Redactor())
     assert (app.name, app.endpoints, app.admin_urls) == ("box", [], [])
     text = app.metrics.exposition("")[0].decode()
     samples: dict[str, Any] = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
     assert samples["mcp_edge_downstream_sessions_active"] == "0.0"
     assert {key: value for key, value in samples.items() if "queue_length" in key}.keys() == {
         f'mcp_edge_queue_length{{queue="{name}"}}'
-        for name in ("answers_in_progress", "resource_links", "session_notifications", "subscriptions")
+        for name in (
+            "answers_in_progress",
+            "draining_parts",
+            "reloads",
+            "resource_links",
+            "session_notifications",
+            "subscriptions",
+        )
     }
 
 
 async def test_without_a_name_the_box_is_called_as_the_host_is(autojump_clock: Clock) -> None:
-    assert App(EdgeConfig(), redactor=Redactor()).name != ""
+    assert App(Loaded(config=EdgeConfig()), redactor=Redactor()).name != ""

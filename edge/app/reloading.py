@@ -1,0 +1,249 @@
+"""A reload: load, compare, build, start beside, put in force in one step, and let what was replaced drain.
+
+All or nothing. Until the step that puts it in force everything can still be refused, and then nothing has changed:
+what was built is thrown away, what had been started is stopped. After it nothing can fail any more, so a config that
+turns out bad is taken back by the same way (`confirm_s`).
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import trio
+
+from edge.app.loaded import Load, Loaded
+from edge.app.memory import settle_memory
+from edge.app.secret_values import secrets_of
+from edge.config.diff import (
+    Changes,
+    PartKey,
+    PartSpec,
+    changes_between,
+    lives_twice,
+    settings_between,
+    shown,
+)
+from edge.config.model import EdgeConfig
+from edge.errors import ConfigError, EdgeError, Problem, leaves
+from edge.log import set_up
+from edge.parts.upstream import Upstream
+from edge.supervise.reload import ReloadOptions, Result, Verdict
+
+if TYPE_CHECKING:
+    from edge.app.appliance import App
+
+log = logging.getLogger("edge.reload")
+
+SETTLE_S = 10.0
+"""How long a server that is started beside its predecessor may take before it is put in force as it is."""
+
+STEADY_S = 1.0
+LOOK_S = 0.1
+NO_FILE = "there is no config that could be loaded again: it came from the command line"
+
+
+def options(plan: bool, confirm_s: float) -> ReloadOptions:
+    return ReloadOptions(plan=plan, confirm_s=0.0 if plan else confirm_s)
+
+
+class Reloading:
+    """Applies configs to `app`, one at a time."""
+
+    def __init__(self, app: "App", load: Load | None) -> None:
+        self._app = app
+        self._load = load
+
+    async def apply(self, asked: ReloadOptions) -> Verdict:
+        """Load the config and put it in force. What is wrong with it is in the verdict."""
+        app = self._app
+        if not asked.plan:
+            app.notify.reloading()
+        try:
+            verdict = await self._judge(asked)
+        finally:
+            if not asked.plan:
+                app.notify.ready(app.sentence())
+        if not asked.plan:
+            self._note(verdict)
+        return verdict
+
+    async def _judge(self, asked: ReloadOptions) -> Verdict:
+        app = self._app
+        before = app.loaded
+        loaded: Loaded | None = None
+        try:
+            if self._load is None:
+                raise ConfigError([Problem("", NO_FILE)])
+            loaded = await trio.to_thread.run_sync(self._load)
+            changes = changes_from(before, loaded)
+            if asked.plan or changes.is_empty:
+                return verdict_of("planned" if asked.plan else "unchanged", loaded, changes)
+            good = self._good()
+            await self._converge(loaded, changes)
+            settle_memory()
+        except Exception as exc:  # a request's boundary: what is wrong with it must not end what runs
+            source = before.source if loaded is None else loaded.source
+            return Verdict(result="refused", source=source, problems=tuple(problems_of(exc)))
+        if asked.confirm_s and (missing := await self._missing_after(good, asked.confirm_s)):
+            back = changes_from(loaded, before)
+            await self._converge(before, back)
+            text = f"was good, and is not good again after {asked.confirm_s:g} s"
+            found = tuple(Problem(key, f"{text}: {reason}") for key, reason in missing)
+            return verdict_of("rolled back", loaded, changes, problems=found)
+        return verdict_of("reloaded", loaded, changes)
+
+    async def _converge(self, loaded: Loaded, changes: Changes) -> None:
+        """Raises: ConfigError, EdgeError, maybe in a group; nothing has changed then."""
+        app = self._app
+        specs, config = loaded.parts, loaded.config
+        app.redactor.redact(secrets_of(config))
+        new_keys = (*changes.added, *changes.restarted)
+        late = {key for key in new_keys if self._is_late(key, specs[key])}
+        box = config.name or app.name
+        new = {key: app.workshop.build(key, specs[key], loaded, box, is_late=key in late) for key in new_keys}
+        updates = [app.built[key].update(specs[key], loaded) for key in changes.updated]
+        beside = [
+            new[key].subject for key in new_keys if isinstance(new[key].subject, Upstream) and key not in late
+        ]
+
+        async def settle() -> None:
+            with trio.move_on_after(SETTLE_S):
+                for upstream in beside:
+                    await upstream.wait_settled()
+
+        def commit() -> None:
+            for key in changes.removed:
+                del app.built[key]
+            for key, built in new.items():
+                older = app.built.get(key)
+                if older is not None and isinstance(older.subject, Upstream):
+                    built.subject.succeed(older.subject)
+                app.built[key] = built
+            for update in updates:
+                update()
+            for key in changes.updated:
+                app.built[key].spec = specs[key]
+            if config.log != app.loaded.config.log:
+                set_up(config.log.level, config.log.format, redactor=app.redactor)
+            app.loaded = loaded
+            app.put_in_force()
+
+        await app.supervisor.replace(
+            {key: built.slot for key, built in new.items()},
+            removed=changes.removed,
+            late=late,
+            settle=settle,
+            commit=commit,
+            drain_s=lambda kind: drain_of(kind, config),
+        )
+
+    def _is_late(self, key: PartKey, spec: PartSpec) -> bool:
+        """Whether it waits until its predecessor has ended; links out always wait for what goes with them."""
+        if key[0] == "uplink":
+            return True
+        older = self._app.built.get(key)
+        return older is not None and not (lives_twice(older.spec) or lives_twice(spec))
+
+    def _good(self) -> set[str]:
+        """What has to be good again for a reload to be confirmed: required servers, and links, that are good now."""
+        statuses = self._app.health.statuses.values()
+        return {
+            status.key
+            for status in statuses
+            if status.is_good and (status.kind == "uplink" or (status.kind == "server" and status.required))
+        }
+
+    async def _missing_after(self, good: set[str], limit_s: float) -> list[tuple[str, str]]:
+        """What of it is not good again within `limit_s`, and why; nothing as soon as all has been good for a while."""
+        statuses = self._app.health.statuses
+        steady_since: float | None = None
+        with trio.move_on_after(limit_s):
+            while True:
+                now = trio.current_time()
+                if all(statuses[key].is_good for key in good if key in statuses):
+                    steady_since = now if steady_since is None else steady_since
+                    if now - steady_since >= STEADY_S:
+                        return []
+                else:
+                    steady_since = None
+                await trio.sleep(LOOK_S)
+        bad = [key for key in sorted(good) if key in statuses and not statuses[key].is_good]
+        return [(key, statuses[key].reason or statuses[key].state) for key in bad]
+
+    def _note(self, verdict: Verdict) -> None:
+        """In log and metrics."""
+        metrics = self._app.metrics
+        metrics.config_reloads.add("success" if verdict.is_good else "error")
+        metrics.config_last_reload_ok = verdict.is_good
+        if verdict.is_good:
+            metrics.config_last_reload_ts = metrics.wall()
+        for warning in verdict.warnings if verdict.result == "reloaded" else ():
+            log.warning(warning)
+        if verdict.problems:
+            for problem in verdict.problems:
+                extra = {"place": problem.place, "problem": problem.text}
+                if verdict.result == "refused":
+                    log.error("reload refused", extra=extra)
+                else:
+                    log.error("reload taken back", extra=extra)
+            return
+        counts = {
+            "added": ", ".join(verdict.added),
+            "removed": ", ".join(verdict.removed),
+            "restarted": ", ".join(verdict.restarted),
+            "updated": ", ".join(verdict.updated),
+        }
+        extra = {"config": verdict.source, **{name: text for name, text in counts.items() if text}}
+        if verdict.result == "reloaded":
+            log.info("config reloaded", extra=extra)
+        else:
+            log.info("config unchanged", extra=extra)
+
+
+def drain_of(kind: str, config: EdgeConfig) -> float:
+    """How long what is out of force may take. Nobody waits for it, and only a server can tell a call that it is cut
+    off: a listener's connections go on until their calls have ended, which have a time limit of their own."""
+    gateway = config.gateway
+    return gateway.drain_s if kind != "listener" else max(gateway.drain_s, gateway.call_timeout_s)
+
+
+def changes_from(old: Loaded, new: Loaded) -> Changes:
+    return changes_between(old.parts, new.parts, settings_between(old.config, new.config))
+
+
+def verdict_of(
+    result: Result, loaded: Loaded, changes: Changes, *, problems: Sequence[Problem] = ()
+) -> Verdict:
+    def names(keys: Sequence[PartKey]) -> tuple[str, ...]:
+        return tuple(map(shown, keys))
+
+    updated = dict.fromkeys((*names(changes.updated), *changes.settings))
+    return Verdict(
+        result=result,
+        source=loaded.source,
+        added=names(changes.added),
+        removed=names(changes.removed),
+        restarted=names(changes.restarted),
+        updated=tuple(updated),
+        unchanged=tuple(name for name in names(changes.unchanged) if name not in updated),
+        problems=tuple(problems),
+        warnings=loaded.warnings,
+    )
+
+
+def problems_of(exc: Exception) -> list[Problem]:
+    """What an operator is told of a failed reload. A bug is logged with its traceback."""
+    found: list[Problem] = []
+    for part in leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc]:
+        match part:
+            case ConfigError():
+                found += part.problems
+            case EdgeError():
+                found.append(Problem("", str(part)))
+            case ImportError():
+                text = f"a module cannot be loaded ({part}): the program file was replaced; restart mcp-edge"
+                found.append(Problem("", text))
+            case _:
+                log.error("internal error in a reload", exc_info=part)
+                found.append(Problem("", f"internal error: {type(part).__name__}, see the log"))
+    return list(dict.fromkeys(found))

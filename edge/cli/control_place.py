@@ -1,0 +1,66 @@
+"""Where the control socket is: as the config says, in systemd's runtime directory, or named after the config file."""
+
+import hashlib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge.config.diff import ControlSpec
+
+SYSTEM_RUNTIME = "/run/mcp-edge"  # RuntimeDirectory= of the unit
+OFF = "off"
+
+
+def control_of(configured: str, path: Path | None, env: Mapping[str, str]) -> ControlSpec | None:
+    """Where to listen; None: nowhere."""
+    if configured:
+        return None if configured == OFF else ControlSpec(listen=configured, is_asked_for=True)
+    folder = runtime_folder(env)
+    if folder is None:
+        return None
+    is_alone = bool(env.get("RUNTIME_DIRECTORY"))  # the unit's own
+    name = "control" if is_alone else name_of(path)
+    return ControlSpec(listen=f"unix:{folder}/{name}.sock", is_asked_for=False)
+
+
+def runtime_folder(env: Mapping[str, str]) -> str | None:
+    if env.get("RUNTIME_DIRECTORY"):
+        return env["RUNTIME_DIRECTORY"].partition(":")[0]
+    if env.get("XDG_RUNTIME_DIR"):
+        return f"{env['XDG_RUNTIME_DIR']}/mcp-edge"
+    return SYSTEM_RUNTIME if os.geteuid() == 0 else None
+
+
+def name_of(path: Path | None) -> str:
+    """The same for the same file, however it is called."""
+    if path is None:
+        return "built-in"
+    return hashlib.sha256(os.path.realpath(path).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def places_to_ask(path: Path | None, env: Mapping[str, str]) -> list[str]:
+    """Where the process that runs with this config may be, the likeliest first.
+
+    The file may be broken: that is what the running process is to say, not we.
+    """
+    places = []
+    configured = configured_in(path)
+    if configured not in ("", OFF):
+        places.append(configured)
+    spec = control_of("", path, env)
+    if spec is not None:
+        places.append(spec.listen)
+    # The unit's, for whoever asks from a shell; and of a process that was started without a config.
+    places.append(f"unix:{SYSTEM_RUNTIME}/control.sock")
+    return list(dict.fromkeys(places))
+
+
+def configured_in(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        value = tomllib.loads(path.read_text(encoding="utf-8")).get("admin", {}).get("control", "")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,85 @@
+"""The listening sockets of a process: each address is opened once, and lent to whoever accepts on it.
+
+During a reload two listeners accept on one address side by side: the new one before it is in force, the old one until
+it has ended. The socket is closed when the last of them has given it back, so no connection is refused in between.
+"""
+
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from edge.net.listen import ListeningSocket, by_place, open_listeners, place_text
+from edge.net.socket_stream import SocketStream
+
+
+class Addresses:
+    """`inherited` are sockets that listen already; they are used for the addresses that they have."""
+
+    def __init__(self, inherited: Sequence[socket.socket] = ()) -> None:
+        self._inherited = by_place(inherited)
+        self._shared: dict[tuple[str, str], Shared] = {}
+        self._opening = trio.Lock()
+
+    def of(self, owner: str) -> Callable[[str], Awaitable[Sequence["Lent"]]]:
+        """What opens addresses for listeners of that name: what they share is shared with nobody else.
+
+        Raises as `open_listeners`.
+        """
+
+        async def open_address(text: str) -> Sequence[Lent]:
+            key = (owner, text)
+            async with self._opening:  # of two that ask for one address, the second one borrows
+                if key not in self._shared:
+                    self._shared[key] = Shared(await open_listeners(text, self._inherited))
+                return self._shared[key].lend(lambda: self._close(key))
+
+        return open_address
+
+    def unused(self) -> list[str]:
+        """Inherited addresses at which nothing listens: whoever connects there waits for ever."""
+        used = {one.address for shared in self._shared.values() for one in shared.sockets}
+        return [text for sock in self._inherited.values() if (text := place_text(sock)) not in used]
+
+    def _close(self, key: tuple[str, str]) -> None:
+        for one in self._shared.pop(key).sockets:
+            one.close()
+
+
+class Shared:
+    """The sockets of one address, and how many of them are lent."""
+
+    def __init__(self, sockets: Sequence[ListeningSocket]) -> None:
+        self.sockets = sockets
+        self._n_lent = 0
+
+    def lend(self, on_last: Callable[[], None]) -> list["Lent"]:
+        """One of each; `on_last` is called when none is lent any more."""
+
+        def give_back() -> None:
+            self._n_lent -= 1
+            if not self._n_lent:
+                on_last()
+
+        self._n_lent += len(self.sockets)
+        return [Lent(one, give_back) for one in self.sockets]
+
+
+class Lent:
+    """A listening socket that is shared; closing it gives it back."""
+
+    def __init__(self, one: ListeningSocket, give_back: Callable[[], None]) -> None:
+        self.address = one.address
+        self._own = one.lent()
+        self._give_back = give_back
+        self._is_closed = False
+
+    async def accept(self) -> tuple[SocketStream, str]:
+        """As `ListeningSocket.accept`."""
+        return await self._own.accept()
+
+    def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._own.close()
+            self._give_back()
