@@ -260,7 +260,7 @@ class Conversation:
 
     async def _read_again(self, refreshed: Callable[[], None]) -> None:
         """The lists that are stale, or all of them."""
-        kinds, self._stale = self._stale or KINDS, ()
+        kinds = self._take_stale() or KINDS
         wait_s = self._config.list_refresh_s
         began = trio.current_time()
         try:
@@ -276,6 +276,10 @@ class Conversation:
             took_s = trio.current_time() - began
             self._debounce_s = min(max(DEBOUNCE_S, REFRESH_SHARE * took_s), LONGEST_DEBOUNCE_S)
         self._refresh_at = trio.current_time() + (self._debounce_s if self._stale else wait_s)
+
+    def _take_stale(self) -> tuple[Kind, ...]:
+        stale, self._stale = self._stale, ()
+        return stale
 
     async def _probe(self, *, is_reading: bool) -> None:
         """Ping after silence, or at once in doubt, until lists are due that are not being read already.

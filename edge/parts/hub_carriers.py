@@ -1,9 +1,9 @@
 """The bytes of an accepted link, for each dialect: a WebSocket, an event stream with POSTs, polls.
 
-Theory of operation. A WebSocket or an event stream is served by the task of its connection: that task is the pump;
-beside it run a reader and a writer. A polling session has no connection of its own, so `PollingSessions` runs its pump.
-An HTTP request on a session waits in its own connection's task until the dialect answers it, and watches meanwhile
-whether the edge has left: no task is started for it.
+Theory of operation. A WebSocket or an event stream is served by the task of its connection: that task reads the one
+and writes the other; beside it runs the pump. A polling session has no connection of its own, so `PollingSessions`
+runs its pump. An HTTP request on a session waits in its own connection's task until the dialect answers it, and
+watches meanwhile whether the edge has left: no task is started for it.
 """
 
 import logging
@@ -14,7 +14,9 @@ import trio
 
 from edge.net.http_reply import Reply
 from edge.parts.edge_sessions import EdgeSession, EdgeSessions
+from edge.parts.flag import Flag
 from edge.parts.pump import Pump
+from edge.parts.ws_carrier import Beside
 from edge.proto.dialect import (
     CloseCarrier,
     Closed,
@@ -119,19 +121,24 @@ class EventCarrier:
         while self._bytes > MAX_QUEUED_BYTES and not self._is_over:
             await self._room.wait()
 
-    async def run(self, feed: Feed) -> None:
-        """Write until it is closed by either end; the last event is `Closed`."""
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch, nursery.cancel_scope)
-                await self._write()
-                nursery.cancel_scope.cancel()
-        finally:
-            self._is_over = True
-            self._queue.clear()
-            self._room.set()
-            self.requests.abandon()
-        feed(Closed("the edge closed its event stream", ABNORMAL))
+    async def run(self, feed: Feed, beside: Beside) -> None:
+        """Write until it is closed by either end; the last event is `Closed`. Then it waits for `beside`."""
+        async with trio.open_nursery() as home:
+            home.start_soon(beside, home.cancel_scope)
+            try:
+                await self._serve()
+            finally:
+                self._is_over = True
+                self._queue.clear()
+                self._room.set()
+                self.requests.abandon()
+            feed(Closed("the edge closed its event stream", ABNORMAL))
+
+    async def _serve(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, nursery.cancel_scope)
+            await self._write()
+            nursery.cancel_scope.cancel()
 
     def _put(self, data: bytes) -> None:
         if not self._is_over and not self._is_leaving:
@@ -177,29 +184,28 @@ class PollCarrier:
         await trio.lowlevel.checkpoint()
 
 
-async def carry(session: EdgeSession, run: Callable[[Feed], Awaitable[None]], sessions: EdgeSessions) -> None:
-    """A carrier's life, in the task of its connection: `run` moves its bytes until it is closed."""
-    pump = session.pump
-    is_closed = trio.Event()
+async def carry(
+    session: EdgeSession, run: Callable[[Feed, Beside], Awaitable[None]], sessions: EdgeSessions
+) -> None:
+    """A carrier's life, in the task of its connection: `run` moves its bytes until it is closed, the pump beside it."""
+    is_closed = Flag()
 
     def feed(event: Event) -> None:
         sessions.heard(session, event)
+        if isinstance(event, Closed):
+            is_closed.set()
 
-    async def run_carrier() -> None:
-        await run(feed)
-        is_closed.set()
-
-    lost: Lost | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run_carrier)
-            lost = await pump.run()
+    async def drive(carrier: trio.CancelScope) -> None:
+        lost: Lost | None = None
+        try:
+            lost = await session.pump.run()
+        finally:
             sessions.close(session, lost)  # before the goodbye, which may take its time
-            with trio.move_on_after(FAREWELL_S):
-                await is_closed.wait()
-            nursery.cancel_scope.cancel()
-    finally:
-        sessions.close(session, lost)
+        with trio.move_on_after(FAREWELL_S):
+            await is_closed.wait()
+        carrier.cancel()
+
+    await run(feed, drive)
 
 
 class PollingSessions:

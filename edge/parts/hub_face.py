@@ -9,6 +9,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -209,7 +210,7 @@ class HubFace:
             ) as socket:
                 session.pump.feed(Opened(request.headers))
                 request.headers.clear()  # a link lives for weeks, and nobody looks at them again
-                await carry(session, lambda feed: carrier.serve(socket, feed), self._sessions)
+                await carry(session, partial(carrier.serve, socket), self._sessions)
         except (HandshakeRefused, WebSocketClosed):
             session.ending = "broken"
         finally:

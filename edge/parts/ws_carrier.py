@@ -5,7 +5,7 @@ is written by a task, one at a time, so that frames never interleave and a close
 It is there only while there is something to write: links are idle nearly always.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
 import trio
@@ -30,6 +30,9 @@ from edge.proto.dialect import (
 
 Open = Callable[[str, Mapping[str, str]], AbstractAsyncContextManager[WebSocket]]
 """Dials and shakes hands for a target with these headers. Raises HandshakeRefused, or another EdgeError."""
+
+Beside = Callable[[trio.CancelScope], Awaitable[None]]
+"""Runs beside a carrier, in its nursery: so there is but one. Cancels the scope, which is the carrier's, at its end."""
 
 MAX_QUEUED_CHARS = 256 * 1024
 MAX_AT_ONCE_CHARS = 64 * 1024  # longer texts take so much time that others should have a turn
@@ -115,18 +118,23 @@ class WsCarrier:
         wanted, self._wanted, self._is_refused = self._wanted, None, False
         return wanted
 
-    async def serve(self, socket: WebSocket, feed: Callable[[Event], None]) -> None:
-        """Read and write until it is closed by either end; the last event is `Closed`."""
+    async def serve(
+        self, socket: WebSocket, feed: Callable[[Event], None], beside: Beside | None = None
+    ) -> None:
+        """Read and write until it is closed by either end; the last event is `Closed`. Then it waits for `beside`."""
         socket.on_alive = lambda rtt_s: feed(Alive())
-        async with trio.open_nursery() as self._home:
-            self._socket = socket
+        async with trio.open_nursery() as home:
+            self._home, self._socket = home, socket
+            if beside is not None:
+                home.start_soon(beside, home.cancel_scope)
             try:
                 self._have_written()
                 closed = await self._read(socket, feed)
-                self._home.cancel_scope.cancel()
             finally:
                 self._over()
-        feed(Closed(closed.reason, closed.code))
+            feed(Closed(closed.reason, closed.code))
+            if beside is None:
+                home.cancel_scope.cancel()
 
     def _over(self) -> None:
         self._is_over = True

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from edge.errors import BadMessage, RemoteProtocolError
 from edge.proto.itemshape import null_members, wrong_with
@@ -71,7 +72,7 @@ class Span(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Item:
     """A tool, prompt, resource or template: `key` is its name or URI, `text` the object as written.
 
@@ -113,6 +114,10 @@ class ServerCatalog:
             case Kind.RESOURCES:
                 return self.resources
         return self.templates
+
+
+_IN_USE: Final = {kind: WeakValueDictionary[str, Item]() for kind in KINDS}
+"""Items by their text, as long as a catalogue has them: the edges of a hub are often many with the same server."""
 
 
 class Page(NamedTuple):
@@ -170,7 +175,7 @@ def _read_item(kind: Kind, raw: Raw) -> Item | str:
         # Both refuse an object in which a member comes twice.
         if len(value) != len(raw.value):
             text = replace_members(text, dict.fromkeys(nulls))
-        return Item(value[kind.item_key], text)
+        return _IN_USE[kind].get(text) or _IN_USE[kind].setdefault(text, Item(value[kind.item_key], text))
     except BadMessage as exc:
         return str(exc)
 

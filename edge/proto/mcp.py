@@ -11,6 +11,7 @@ instead.
 
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from edge.errors import (
     BadMessage,
@@ -162,9 +163,9 @@ def initialize_params(
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class InitializeResult:
-    """What a server answered to `initialize`, as far as we use it."""
+    """What a server answered to `initialize`, as far as we use it. Servers that answered the same share it."""
 
     version: str
     capabilities: dict[str, Any]
@@ -174,6 +175,9 @@ class InitializeResult:
     @classmethod
     def read(cls, result: Raw) -> "InitializeResult":
         """Raises RemoteProtocolError saying what is wrong. Instructions that are no text count as none."""
+        known = _IN_USE.get(result.text)
+        if known is not None:
+            return known
         if not isinstance(result.value, dict):
             raise RemoteProtocolError("the answer to initialize is not an object")
         found = members(result.text)
@@ -191,12 +195,17 @@ class InitializeResult:
         if info is None or not isinstance(info.value, dict) or not isinstance(info.value.get("name"), str):
             raise RemoteProtocolError("the answer to initialize has no serverInfo with a name")
         instructions = _value(found, "instructions")
-        return cls(
+        fresh = cls(
             version,
             capabilities,
             Raw(result.text[info.start : info.end], info.value),
             instructions if isinstance(instructions, str) else None,
         )
+        return _IN_USE.setdefault(result.text, fresh)
+
+
+_IN_USE: Final = WeakValueDictionary[str, InitializeResult]()
+"""By the text that was read, as long as somebody has it."""
 
 
 def _value(found: dict[str, Member], key: str) -> Any:

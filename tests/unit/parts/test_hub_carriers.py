@@ -35,6 +35,10 @@ def handler(handle: Handle) -> ScriptedHandler:
     return ScriptedHandler(answer)
 
 
+async def nothing(carrier: trio.CancelScope) -> None:
+    """In place of the pump that runs beside a carrier."""
+
+
 def pump_of(dialect: PlainDialect) -> Pump:
     return Pump(dialect, PollCarrier(), on_ready=lambda ready: None, log_extra={})
 
@@ -49,7 +53,7 @@ async def test_an_event_stream_is_written_as_edges_read_it(autojump_clock: MockC
         carrier.perform(Push('{"a":1}', "1"))
         carrier.perform(CloseCarrier())
         carrier.perform(Push("too late", "2"))
-        await carrier.run(fed.append)
+        await carrier.run(fed.append, nothing)
 
     async with serving(handler(handle)) as client:
         answer = await client.ask(GET)
@@ -63,7 +67,7 @@ async def test_an_edge_that_leaves_its_stream_is_noticed(autojump_clock: MockClo
 
     async def handle(reply: Reply) -> None:
         await reply.start_stream()
-        await EventCarrier(reply).run(fed.append)
+        await EventCarrier(reply).run(fed.append, nothing)
 
     async with serving(handler(handle)) as client:
         await client.send(GET)
@@ -86,7 +90,7 @@ async def test_an_edge_that_reads_slowly_holds_up_who_waits_for_room(autojump_cl
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fill)
-            await carrier.run(lambda event: nursery.cancel_scope.cancel())
+            await carrier.run(lambda event: nursery.cancel_scope.cancel(), nothing)
 
     async with serving(handler(handle), streams=trio.testing.lockstep_stream_pair()) as client:
         await client.send(GET)

@@ -404,6 +404,29 @@ async def test_a_server_that_does_not_answer_a_ping_is_started_again(autojump_cl
         assert server.starts == [0, 41]
 
 
+async def test_a_server_is_pinged_while_a_list_keeps_it_waiting(autojump_clock: Clock) -> None:
+    server = ScriptedServer()
+    async with up(server) as rig:
+        await trio.sleep(20)
+        server.answers["tools/list"] = server.answers["ping"] = sleeps_forever
+        server.tell("notifications/tools/list_changed")
+        await trio.sleep(20.5)
+        assert rig.status.reason == "no answer to ping in 10 s"
+        await trio.sleep(1)
+        assert server.starts == [0, 41]
+
+
+async def test_a_doubt_while_a_list_is_read_is_looked_into_at_once(autojump_clock: Clock) -> None:
+    server = ScriptedServer()
+    async with up(server) as rig:
+        server.answers["tools/list"] = sleeps_forever
+        server.tell("notifications/tools/list_changed")
+        await trio.sleep(1)
+        rig.upstream.doubted()
+        await trio.sleep(0.5)
+        assert server.count("ping") == 1
+
+
 async def test_refusing_a_ping_is_a_sign_of_life(autojump_clock: Clock) -> None:
     server = ScriptedServer()
     server.answers["ping"] = RpcError(-32601, "method not found")

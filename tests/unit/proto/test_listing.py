@@ -66,6 +66,12 @@ async def test_a_good_item_is_kept_letter_for_letter(kind: Kind) -> None:
     assert page_of(kind, text, text) == Page([Item(GOOD[kind][kind.item_key], text)] * 2, [], None)
 
 
+async def test_equal_items_of_several_servers_are_one_object_for_as_long_as_one_has_them() -> None:
+    text = json.dumps({"name": "shared-by-many", "inputSchema": {"type": "object"}})
+    one, other = page_of(Kind.TOOLS, text).items, page_of(Kind.TOOLS, text).items
+    assert one[0] is other[0]
+
+
 @pytest.mark.parametrize(
     ("kind", "change", "reason"),
     [
