@@ -88,6 +88,7 @@ class Reply:
         "_wire",
         "closes",
         "finished",
+        "has_left",
         "started",
     )
 
@@ -104,6 +105,7 @@ class Reply:
         self.closes = closes  # the connection ends with this answer
         self.started = False
         self.finished = False
+        self.has_left = False  # as `wait_gone` saw it: the client closed the connection in an orderly way
 
     @property
     def gone(self) -> bool:
@@ -202,6 +204,7 @@ class Reply:
                     data = await wire.receive()
                     wire.rest += data
                     if not data or len(wire.rest) > MAX_PIPELINED_BYTES:
+                        self.has_left = not data and not wire.is_cut
                         wire.gone = True
             finally:
                 self._connections.streams.discard(scope)

@@ -63,12 +63,23 @@ class Connections:
 class Wire:
     """One connection's stream, owned by its `serve_connection`. `rest`: bytes received and not used yet."""
 
-    __slots__ = ("_connections", "_is_behind", "_limit_s", "_quick", "_unsent", "gone", "rest", "stream")
+    __slots__ = (
+        "_connections",
+        "_is_behind",
+        "_limit_s",
+        "_quick",
+        "_unsent",
+        "gone",
+        "is_cut",
+        "rest",
+        "stream",
+    )
 
     def __init__(self, stream: trio.abc.Stream, write_timeout_s: float, connections: Connections) -> None:
         self.stream = stream
         self.rest = b""
         self.gone = False  # nothing more can be written
+        self.is_cut = False  # what was read ended without an orderly end
         self._quick = stream if isinstance(stream, QuickStream) else None
         self._limit_s = write_timeout_s
         self._is_behind = False  # `flush` has something to do
@@ -80,6 +91,7 @@ class Wire:
         try:
             return bytes(await self.stream.receive_some(RECEIVE_BYTES))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.is_cut = True
             return b""
 
     async def send(self, data: bytes) -> None:

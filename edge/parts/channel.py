@@ -99,8 +99,12 @@ context, possibly in an exception group."""
 
 
 class Ended(UpstreamError):
-    """It is over, or could not begin: `reason` is fit for clients, `detail` is for log and health."""
+    """It is over, or could not begin: `reason` is fit for clients, `detail` is for log and health.
 
-    def __init__(self, server: str, reason: str, detail: str = "") -> None:
+    `is_told`: whoever ended it says so in the log.
+    """
+
+    def __init__(self, server: str, reason: str, detail: str = "", *, is_told: bool = False) -> None:
         super().__init__(server, f"{reason}: {detail}" if detail else reason)
         self.reason = reason
+        self.is_told = is_told

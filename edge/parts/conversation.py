@@ -251,7 +251,12 @@ class Conversation:
         return await self._in_time(self._channel.request(method, params))
 
     async def _ask_in_time(self, method: str, params: str | None) -> Raw:
-        return await self._in_time(self.ask(method, params))
+        """For the lists. Where no answer comes it is asked whether anybody is there: if not, that is the news."""
+        try:
+            return await self._in_time(self.ask(method, params))
+        except TimedOut:
+            await self._ping()
+            raise
 
     async def _in_time(self, exchange: Awaitable[T]) -> T:
         with trio.move_on_after(self._start_timeout_s):

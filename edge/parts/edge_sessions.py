@@ -43,6 +43,7 @@ MAX_UNACKED = 4096
 MAX_RETIRED = 4096  # ids of sessions that were replaced
 RETIRED_S = 600.0
 ABNORMAL, POLICY, TRY_LATER = 1006, 1008, 1013  # RFC 6455 section 7.4.1, and its registry
+ORDERLY = frozenset({None, 1000, 1001, 1005})  # done, going away, no word
 
 log = logging.getLogger("edge.hub")
 
@@ -223,14 +224,16 @@ class EdgeSessions:
             self._not_ready(session, reason)
         elif link.pump is session.pump:
             ending = session.ending or "dead"
+            if lost is not None and lost.is_said:
+                link.tell_as = logging.INFO
             if link.link.ended is None and (session.is_final or self.is_closing):
                 self._edges.end(link, reason, ending)
             elif link.link.ended is None and ending != "replaced":
                 extra = {"edge": link.name, "reason": reason}
                 log.info("link to an edge interrupted, waiting for its return", extra=extra)
                 self._edges.interrupted(link, reason)
-            elif link.link.ended is not None and link.lost_as == "closed":
-                link.lost_as = ending
+            elif link.link.ended is not None:
+                link.lost_as = link.lost_as or ending
             self._edges.settle(link)
             if link.lost_as == "replaced":
                 self._retire(session.id)
@@ -348,7 +351,9 @@ class EdgeSessions:
         opening = session.opening
         label = "timeout" if session.ending is None else "protocol"
         extra = {"edge": opening.visitor.edge.name, "dialect": opening.dialect}
-        self._refusals.note(label, "edge gone before it was ready", opening.visitor.peer, reason, extra)
+        peer, has_left = opening.visitor.peer, session.is_final and session.ending == "closed"
+        level = logging.INFO if has_left else logging.WARNING
+        self._refusals.note(label, "edge gone before it was ready", peer, reason, extra, level)
 
     def heard(self, session: EdgeSession, event: Event) -> None:
         """Something came over its carrier: feed it, and note what it is that ends the session, if it does."""
@@ -356,7 +361,8 @@ class EdgeSessions:
         was_lost = pump.lost is not None
         session.last_activity = self._wall()
         if isinstance(event, Closed):
-            session.ending = session.ending or ("broken" if event.code == ABNORMAL else "closed")
+            closed = "broken" if event.code == ABNORMAL else "closed" if event.code in ORDERLY else "protocol"
+            session.ending = session.ending or closed
         pump.feed(event)
         if was_lost or pump.lost is None:
             return

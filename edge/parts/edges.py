@@ -37,6 +37,9 @@ NAMES_PER_LINK = 4  # that are known at most, for each link that there may be
 KEEP_TIME_S = 0.25  # between two looks at who is overdue
 RESTART = 1012  # RFC 6455's registry of close codes: service restart
 
+TELL_AS = {"closed": logging.INFO, "operator": logging.INFO, "shutdown": logging.DEBUG}
+"""Ends of links that are no failure, and the level of the line about them."""
+
 log = logging.getLogger("edge.hub")
 server_log = logging.getLogger("edge.server")
 
@@ -45,12 +48,13 @@ class HubLink:
     """One logical link as the hub sees it. `owner` is the edge whose token it came with.
 
     `id` names it to its edge if that is ours, and is a secret then. `pump` and `session` are
-    of its last carrier, `lost_as` is why it ended, as the metrics have it.
+    of its last carrier, `lost_as` is why it ended, as the metrics have it, and `tell_as` the level of the line about
+    that: less than a warning if there has been one, or will be.
     """
 
     __slots__ = (
         "channel", "counts", "dialect", "id", "is_discovered", "kind", "link", "lost_as", "name", "on_end", "owner",
-        "peer", "pump", "session",
+        "peer", "pump", "session", "tell_as",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +72,8 @@ class HubLink:
         self.session = ""
         self.channel: LinkChannel | None = None
         self.is_discovered = False
-        self.lost_as = "closed"
+        self.lost_as: str | None = None
+        self.tell_as = logging.WARNING
         self.on_end: Callable[[], None] | None = None
 
     @property
@@ -94,6 +99,7 @@ class Known:
         self.link: HubLink | None = None
         self.arrival = Flag()
         self.unseen_since = trio.current_time()
+        self.told: str | None = None  # of a link's end
         self.upstream: Upstream  # made right after, with a `Connect` that leads here
         self._scope = trio.CancelScope()
 
@@ -126,9 +132,8 @@ class Conversed:
 
     async def __aenter__(self) -> Channel:
         known = self._known
-        if known.link is None:
+        while known.link is None or known.link.link.ended is not None:
             self._inbound.waiting("not connected")
-        while known.link is None:
             await known.arrival.wait()
         link = self._link = known.link
         assert link.channel is not None  # a link that has ended is nobody's
@@ -144,12 +149,15 @@ class Conversed:
         except* EdgeError as group:
             reason = link.link.ended
             if reason is not None:
-                raise Ended(self._known.name, "the link to the edge was lost", reason) from group
+                raise Ended(
+                    self._known.name, "the link to the edge was lost", reason, is_told=True
+                ) from group
             self._edges.fail(link, group)
             raise
         finally:
             link.on_end = None
-            self._edges.end(link, "the hub is restarting", "shutdown", code=RESTART)
+            if link.link.ended is None:  # else whoever ended it settles it, and knows why
+                self._edges.end(link, "the hub is restarting", "shutdown", code=RESTART)
 
 
 class Edges:
@@ -361,14 +369,27 @@ class Edges:
         dropped(self._live_of, link.owner)
         if link.id is not None:
             self._by_id.pop(link.id, None)
-        self._metrics.hub.closed(link.dialect, link.counts, link.lost_as)
-        log.debug("link ended", extra={"edge": link.name, "dialect": link.dialect, "reason": reason})
+        lost_as = link.lost_as or "dead"
+        self._metrics.hub.closed(link.dialect, link.counts, lost_as)
         known = self._known.get(link.name)
+        self._tell_end(link, known, reason, lost_as)
         if known is not None and known.link is link:
             known.link = None
             known.unseen_since = trio.current_time()
         if link.on_end is not None:
             link.on_end()
+
+    def _tell_end(self, link: HubLink, known: Known | None, reason: str, lost_as: str) -> None:
+        """One line for each link that was of use; for others, if it is news."""
+        told = lost_as if lost_as == "replaced" else reason  # which has a port that is always another
+        is_news = link.is_discovered or known is None or known.told != told
+        level = min(link.tell_as, TELL_AS.get(lost_as, logging.WARNING))
+        extra = {"edge": link.name, "dialect": link.dialect, "peer": link.peer, "reason": reason}
+        log.log(
+            level if is_news or level < logging.WARNING else logging.DEBUG, "edge disconnected", extra=extra
+        )
+        if known is not None:
+            known.told = told
 
     def _appear(self, name: str, owner: str) -> Known:
         known = Known(name, owner, self._health.add(f"edge:{name}"))
@@ -396,11 +417,11 @@ class Edges:
         return Backoff(SOON.first_s, SOON.limit_s, rng=self._rng)
 
     def fail(self, link: HubLink, group: BaseExceptionGroup[EdgeError]) -> None:
-        """The conversation is over, or has never begun; so the link is of no use."""
+        """The conversation is over, or has never begun; so the link is of no use. The upstream says why."""
         exc = next(leaves(group))
         problem = exc.text if isinstance(exc, UpstreamError) else str(exc)
         lost_as = "dead" if link.is_discovered else "protocol"
-        link.lost_as = lost_as
+        link.lost_as, link.tell_as = lost_as, logging.DEBUG
         link.tell(problem)
         self.end(link, problem, lost_as)
 

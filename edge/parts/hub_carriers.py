@@ -35,7 +35,7 @@ from edge.proto.sse import encode_event
 FAREWELL_S = 2.0  # for what was pushed last, and the closing handshake
 MAX_QUEUED_BYTES = 256 * 1024
 NO_SESSION = Respond(0, 404, '{"error":"Session not found"}')
-ABNORMAL = 1006
+NORMAL, ABNORMAL = 1000, 1006  # RFC 6455 section 7.4.1, for lack of a code of its own
 
 log = logging.getLogger("edge.hub")
 
@@ -132,7 +132,10 @@ class EventCarrier:
                 self._queue.clear()
                 self._room.set()
                 self.requests.abandon()
-            feed(Closed("the edge closed its event stream", ABNORMAL))
+            if self._reply.has_left:
+                feed(Closed("the edge closed its event stream", NORMAL))
+            else:
+                feed(Closed("the event stream to the edge broke off", ABNORMAL))
 
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:

@@ -9,14 +9,14 @@ import logging
 
 import trio
 
-from edge.errors import BadMessage, Gone, Unavailable
+from edge.errors import BadMessage, Gone, RpcError, Unavailable
 from edge.metrics import ServerMetrics
 from edge.parts.channel import Inbound, Notify
 from edge.parts.link import Link
 from edge.parts.peer_channel import PeerChannel
 from edge.proto.jsonrpc import decode
 from edge.proto.jsontext import Raw
-from edge.proto.mcp import NEWEST_LEGACY
+from edge.proto.mcp import NEWEST_LEGACY, SERVER_UNAVAILABLE
 
 SUSPENDED_WAIT_S = 3.0
 
@@ -55,6 +55,12 @@ class LinkChannel(PeerChannel):
             return await super().request(method, params, notify=notify, progress=progress)
         except Gone as exc:
             raise Gone(self._server, f"outcome unknown: {exc.text}") from None
+        except RpcError as exc:
+            if exc.code == SERVER_UNAVAILABLE and self._link.ended is not None:
+                raise Unavailable(
+                    self._server, exc.message
+                ) from None  # in the link's words, not the server's
+            raise
 
     async def notify(self, method: str, params: str | None) -> None:
         if self.is_suspended:

@@ -239,6 +239,8 @@ class Pump:
             while commands:
                 for command in commands:
                     self._command(command)
+                    if isinstance(command, Registering) and self._is_leaving and self.dialect.own:
+                        break  # refused: an edge of ours would take what follows for a link that is ready
                 commands, self._later = self._later, []
         finally:
             self._is_doing = False
@@ -319,7 +321,6 @@ class Pump:
             self._ack_at = trio.current_time() + ACK_WITHIN_S
 
     def _disagree(self, link: Link, exc: BadFrame) -> None:
-        log.warning("link cannot go on", extra={**self._log_extra, "reason": str(exc)})
         self.feed(Stop(str(exc), PROTOCOL_ERROR))
         link.end(str(exc))
 
@@ -342,6 +343,8 @@ class Pump:
                 self.link.counts.rtt_s = now - since
 
     def _remark(self, text: str, level: str) -> None:
+        if self._is_leaving:
+            return  # why we end it has been said
         if text not in self._remarks and len(self._remarks) < MAX_REMARKS:
             self._remarks = (*self._remarks, text)
             log.log(LEVELS[level], "remark on a link", extra={**self._log_extra, "remark": text})

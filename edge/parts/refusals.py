@@ -19,7 +19,7 @@ class Refusals:
 
     def __init__(self, metrics: HubMetrics) -> None:
         self._metrics = metrics
-        self._said: dict[tuple[str, str], float] = {}
+        self._said: dict[tuple[str, str, int], float] = {}
 
     @property
     def remembered(self) -> int:
@@ -34,16 +34,23 @@ class Refusals:
         extra = {"dialect": dialect, "edge": edge, "name_asked": asked}
         self.note(denied.reason, "edge refused", peer, denied.text, extra)
 
-    def note(self, label: str, text: str, peer: str, reason: str, extra: Mapping[str, object | None]) -> None:
-        """`label` is one of the metric's; `text` is constant."""
+    def note(
+        self,
+        label: str,
+        text: str,
+        peer: str,
+        reason: str,
+        extra: Mapping[str, object | None],
+        level: int = logging.WARNING,
+    ) -> None:
+        """`label` is one of the metric's; `text` is constant; `level` is for what is news."""
         self._metrics.refused.add(label)
         now = trio.current_time()
-        key = (peer.rpartition(":")[0] or peer, label)
+        key = (peer.rpartition(":")[0] or peer, label, level)
         is_news = now >= self._said.get(key, now)
         if is_news:
             if len(self._said) >= MAX_REMEMBERED:
                 self._said.clear()
             self._said[key] = now + REPEAT_S
         told = {name: value for name, value in extra.items() if value is not None}
-        level = logging.WARNING if is_news else logging.DEBUG
-        log.log(level, text, extra={**told, "peer": peer, "reason": reason})
+        log.log(level if is_news else logging.DEBUG, text, extra={**told, "peer": peer, "reason": reason})

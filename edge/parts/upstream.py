@@ -220,11 +220,13 @@ class Upstream:
         self.status.degraded(text)
         # Said again only when there is news: a server may be down for weeks, and /health has the present state.
         extra = {"server": self.name, "reason": text, "retry_s": round(delay, 3)}
-        if text != self._down_said:
+        if isinstance(cause, Ended) and cause.is_told:
+            self._log.debug("server down", extra=extra)
+        elif text != self._down_said:
             self._log.warning("server down", extra=extra)
+            self._down_said = text
         else:
             self._log.debug("server still down", extra=extra)
-        self._down_said = text
         self._is_settled.set()
         await trio.sleep(delay)
         metrics.in_backoff = False

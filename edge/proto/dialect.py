@@ -277,12 +277,13 @@ class Deliver:
 class Lost:
     """The link is over, or could not be made: the last command. `advice` is for the operator: what to do.
 
-    Acceptors give it too, with `hurry` NORMAL.
+    Acceptors give it too, with `hurry` NORMAL. `is_said`: a remark has told of the cause as a warning.
     """
 
     reason: str
     hurry: Hurry = Hurry.NORMAL
     advice: str = ""
+    is_said: bool = False
 
 
 @dataclass(frozen=True, slots=True)

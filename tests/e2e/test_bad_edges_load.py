@@ -16,7 +16,8 @@ from tests.support.processes import eventually
 
 pytestmark = requires("pyz")
 
-REFUSED, DOWN, NOT_READY = "edge refused", "server down", "edge gone before it was ready"
+REFUSED, NOT_READY = "edge refused", "edge gone before it was ready"
+GONE, DOWN = "edge disconnected", "server down"  # the link has ended; the server behind it is no good
 REMARK = "remark on a link"
 STRAY = {"jsonrpc": "2.0", "id": 987_654, "result": {"content": []}}
 HANDSHAKE_S = 2.0
@@ -72,7 +73,7 @@ def test_of_two_answers_to_a_call_the_first_counts(site: Stage) -> None:
 
 
 def test_a_flood_of_rubbish_closes_with_1008(site: Stage) -> None:
-    with site.beside(REMARK, DOWN) as bad:
+    with site.beside(REMARK, noted=[GONE]) as bad:
         link = bad.open(bad.peer().registered())
         with suppress(ConnectionError):
             for _ in range(200):
@@ -112,7 +113,7 @@ def test_a_flood_of_requests_whose_answers_nobody_takes_is_bounded(site: Stage) 
 
 
 def test_a_flood_of_registrations_stops(site: Stage) -> None:
-    with site.beside(DOWN) as bad:
+    with site.beside(GONE) as bad:
         link = bad.open(bad.peer().registered())
         with suppress(ConnectionError):
             for _ in range(150):
@@ -150,11 +151,14 @@ def test_a_flood_of_sessions_meets_a_limit(site: Stage) -> None:
 
 def test_a_flood_of_links_meets_a_limit(site: Stage) -> None:
     with site.beside(REFUSED) as bad:
-        peer = bad.peer()
+        peer, links = bad.peer(), []
         for n in range(MAX_LINKS):
             link = bad.open(peer.websocket())
             link.register(f"{bad.name}-{n}")
             link.until("register_ack")
+            links.append(link)
+            for each in links:  # the first ones must live until the last ones are there
+                each.say("heartbeat")
         for n in range(MAX_LINKS, MAX_LINKS + 5):
             link = bad.open(peer.websocket())
             link.register(f"{bad.name}-{n}")
@@ -177,7 +181,7 @@ def test_a_flood_of_connections_is_got_rid_of(site: Stage) -> None:
 
 
 def test_many_polls_of_one_session_are_let_go(site: Stage) -> None:
-    with site.beside() as bad, ThreadPoolExecutor(40) as threads:
+    with site.beside(noted=[REMARK]) as bad, ThreadPoolExecutor(40) as threads:
         polls = bad.peer().polls()
         bad.works(polls)
         held = [threads.submit(polls.poll) for _ in range(40)]
@@ -186,7 +190,7 @@ def test_many_polls_of_one_session_are_let_go(site: Stage) -> None:
 
 
 def test_an_edge_that_reads_nothing_holds_up_its_own_calls_only(site: Stage) -> None:
-    with site.beside(DOWN, more_bytes=80 * 1024 * 1024) as bad, ThreadPoolExecutor(60) as threads:
+    with site.beside(GONE, more_bytes=80 * 1024 * 1024) as bad, ThreadPoolExecutor(60) as threads:
         link = bad.open(bad.peer().websocket("/reverse-proxy/ws", 4096))
         link.register(bad.name)
         bad.works(link)
@@ -231,7 +235,7 @@ def test_an_edge_that_never_registers_is_closed_with_1008(site: Stage) -> None:
 
 
 def test_a_frame_that_trickles_is_no_sign_of_life(site: Stage) -> None:
-    with site.beside(DOWN) as bad:
+    with site.beside(GONE) as bad:
         link = bad.open(bad.peer().registered())
         bad.works(link)
         begun = time.monotonic()
@@ -249,7 +253,7 @@ def trickle_on(connection: socket.socket, data: bytes) -> None:
 
 
 def test_a_websocket_without_a_sign_of_life_is_given_up(site: Stage) -> None:
-    with site.beside(DOWN) as bad:
+    with site.beside(GONE) as bad:
         link = bad.open(bad.peer().registered())
         bad.works(link)
         begun = time.monotonic()
@@ -262,7 +266,7 @@ def test_a_websocket_without_a_sign_of_life_is_given_up(site: Stage) -> None:
 
 
 def test_an_edge_that_polls_no_more_is_given_up(site: Stage) -> None:
-    with site.beside(DOWN) as bad:
+    with site.beside(GONE) as bad:
         polls = bad.peer().polls()
         bad.works(polls)
         eventually(lambda: bad.name not in {each["user"] for each in site.sessions()})

@@ -21,7 +21,7 @@ from tests.support.scripted_edge import (
     websocket_edge,
 )
 
-OURS = ("edge.hub", "edge.link", "edge.http")
+OURS = ("edge.hub", "edge.link", "edge.http", "edge.server")
 
 
 @asynccontextmanager
@@ -237,7 +237,7 @@ async def test_a_second_registration_under_the_same_name_is_acknowledged(
 async def test_a_second_registration_under_another_name_ends_the_link(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with beside(caplog, lines=0) as rig, websocket_edge(rig.client("bad")) as edge:
+    async with beside(caplog, lines=1) as rig, websocket_edge(rig.client("bad")) as edge:
         await edge.register("bad")
         await rig.ready("bad")
         await edge.register("bad-2")
@@ -257,7 +257,7 @@ async def test_binary_frames_are_no_messages(caplog: pytest.LogCaptureFixture) -
 
 async def test_an_oversized_frame_closes_with_1009(caplog: pytest.LogCaptureFixture) -> None:
     async with (
-        beside(caplog, lines=0, max_message_bytes=100_000) as rig,
+        beside(caplog, lines=1, max_message_bytes=100_000) as rig,
         websocket_edge(rig.client("bad")) as edge,
     ):
         await edge.register("bad")
@@ -337,7 +337,7 @@ async def test_a_head_that_comes_in_slow_bytes_is_not_waited_for(caplog: pytest.
 
 async def test_an_edge_that_shows_no_sign_of_life_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     async with (
-        beside(caplog, lines=None, heartbeat_s=0.2, dead_after_s=0.5) as rig,
+        beside(caplog, lines=1, heartbeat_s=0.2, dead_after_s=0.5) as rig,
         frozen_websocket(rig.client("bad")) as stream,
     ):
         await stream.send_all(masked(b'{"type":"register","server":{"name":"bad"}}'))

@@ -182,7 +182,7 @@ class BadPeer:
             with contextlib.closing(response):
                 if response.status != 200:
                     raise Refused(response.status)
-                yield RawEvents(self, response)
+                yield RawEvents(self, connection, response)
 
     # -- long-poll
 
@@ -331,8 +331,9 @@ class CloseFrame(Exception):
 class RawEvents:
     """An event stream, and the POSTs that belong to it."""
 
-    def __init__(self, peer: BadPeer, response: http.client.HTTPResponse) -> None:
+    def __init__(self, peer: BadPeer, connection: ssl.SSLSocket, response: http.client.HTTPResponse) -> None:
         self.peer = peer
+        self._connection = connection
         self.session = response.headers["X-Session-ID"]
         self.headers = response.headers
         self.calls: list[Message] = []
@@ -370,6 +371,11 @@ class RawEvents:
             raise EOFError
         text = line[5:].strip() if line.startswith(b"data:") else b""
         return dict(json.loads(text)) if text else None
+
+    def leave(self) -> None:
+        """End the connection with TLS's farewell."""
+        with contextlib.suppress(OSError):
+            self._connection.unwrap()
 
     def ended(self) -> bool:
         """It ends, in an orderly way or not, whatever comes before."""

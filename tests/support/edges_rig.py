@@ -20,10 +20,22 @@ from tests.support.hub_rig import hub_config
 
 
 class ToyCarrier:
-    """Carries a link as a pump would, and answers as a server with the tool `echo`; `is_mute` answers nothing."""
+    """Carries a link as a pump would, and answers as a server with the tool `echo`; `is_mute` answers nothing, nor
+    does it from a request of the method `mute_from` on; one of the method `deaf_to` is never answered."""
 
-    def __init__(self, link: HubLink, *, is_mute: bool = False, refuses: bool = False) -> None:
+    def __init__(
+        self,
+        link: HubLink,
+        *,
+        is_mute: bool = False,
+        refuses: bool = False,
+        mute_from: str = "",
+        deaf_to: str = "",
+    ) -> None:
         self.link = link
+        self.asked: list[dict[str, Any]] = []
+        self._mute_from = mute_from
+        self._deaf_to = deaf_to
         self.is_mute = is_mute
         self.refuses = refuses
         self.seen: list[str] = []
@@ -62,7 +74,9 @@ class ToyCarrier:
     def _answer(self, message: dict[str, Any]) -> None:
         method = message["method"]
         self.seen.append(method)
-        if "id" not in message or self.is_mute:
+        self.asked.append(message)
+        self.is_mute = self.is_mute or method == self._mute_from
+        if "id" not in message or self.is_mute or method == self._deaf_to:
             return
         if self.refuses:
             self.say({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32603, "message": "broken"}})

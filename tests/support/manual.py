@@ -52,7 +52,8 @@ LEVELS_BY_CASE = {
     "link down": NEWS_ONLY,
     "webhook failed": NEWS_ONLY,
     "edge refused": NEWS_ONLY,
-    "edge gone before it was ready": NEWS_ONLY,
+    "edge gone before it was ready": "any",
+    "edge disconnected": "any",
     "remark on a link": "any",
 }
 

@@ -1,5 +1,6 @@
 """Edges by name: how links come, are replaced, interrupted and lost, and names are forgotten."""
 
+import logging
 from typing import Any
 
 import pytest
@@ -165,6 +166,150 @@ async def test_a_server_that_is_no_good_ends_its_link(autojump_clock: MockClock)
         assert "broken" in carrier.left
         assert rig.edges.link("a") is None
         assert rig.metrics.hub.lost["protocol"] == 1
+
+
+Lines = list[tuple[str, str, str]]
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> Lines:
+    """Message, level and reason of all that was said from `info` up, but for "server ready"."""
+    return [
+        (record.message, record.levelname, vars(record)["reason"])
+        for record in caplog.records
+        if record.levelno >= logging.INFO and record.message != "server ready"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lost_as", "level"),
+    [
+        ("closed", "INFO"),
+        ("operator", "INFO"),
+        ("shutdown", None),
+        ("broken", "WARNING"),
+        ("dead", "WARNING"),
+        ("protocol", "WARNING"),
+    ],
+)
+@pytest.mark.parametrize("own", [False, True])
+async def test_the_end_of_a_link_is_one_line_and_a_warning_if_it_is_a_failure(
+    own: bool,
+    lost_as: str,
+    level: str | None,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    async with edges_rig() as rig:
+        link = rig.link("a", own=own)
+        await rig.arrive(link)
+        rig.edges.end(link, "so it is", lost_as)
+        await rig.quiet()
+        assert lines(caplog) == ([] if level is None else [("edge disconnected", level, "so it is")])
+
+
+async def test_a_carrier_that_is_lost_before_it_is_settled_is_one_line(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with edges_rig() as rig:
+        link = rig.link("a")
+        carrier = await rig.arrive(link)
+        carrier.cut("reset")
+        await trio.sleep(60)  # a probe finds nobody there
+        link.lost_as = "broken"
+        rig.edges.settle(link)
+        await rig.quiet()
+        assert lines(caplog) == [("edge disconnected", "WARNING", "reset")]
+        await rig.arrive(rig.link("a"))
+        assert rig.upstreams["a"].is_ready
+
+
+async def test_what_a_remark_has_told_of_is_no_second_warning(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with edges_rig() as rig:
+        link = rig.link("a")
+        await rig.arrive(link)
+        link.tell_as = logging.INFO
+        rig.edges.end(link, "too many invalid frames", "protocol")
+        await rig.quiet()
+        assert lines(caplog) == [("edge disconnected", "INFO", "too many invalid frames")]
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_a_server_that_refuses_is_said_by_its_upstream_alone(
+    own: bool, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with edges_rig() as rig:
+        for _ in range(3):  # it comes again and again
+            await rig.arrive(rig.link("a", own=own), refuses=True)
+        assert lines(caplog) == [("server down", "WARNING", "refused initialize: broken (-32603)")]
+
+
+async def test_a_link_that_never_gets_ready_is_said_once(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with edges_rig() as rig:
+        for _ in range(3):
+            link = rig.link("a")
+            await rig.arrive(link, is_mute=True)
+            rig.edges.end(link, "reset", "broken")
+            await rig.quiet()
+        assert lines(caplog) == [("edge disconnected", "WARNING", "reset")]
+
+
+async def test_a_link_that_was_ready_is_said_each_time(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with edges_rig() as rig:
+        for _ in range(2):
+            link = rig.link("a")
+            await rig.arrive(link)
+            rig.edges.end(link, "reset", "broken")
+            await rig.quiet()
+        assert lines(caplog) == [("edge disconnected", "WARNING", "reset")] * 2
+
+
+async def test_a_list_that_the_end_of_the_link_cut_off_is_no_complaint_of_its_own(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with edges_rig() as rig:
+        link = rig.link("a")
+        carrier = await rig.arrive(link, mute_from="tools/list")
+        asked = carrier.asked[-1]
+        away = {"code": -32010, "message": "not sent: the edge is away"}  # as the dialect answers for an edge
+        carrier.say({"jsonrpc": "2.0", "id": asked["id"], "error": away})
+        carrier.cut("the edge is away")
+        link.lost_as = "dead"
+        rig.edges.settle(link)
+        await rig.quiet()
+        assert lines(caplog) == [("edge disconnected", "WARNING", "the edge is away")]
+
+
+async def test_an_edge_that_goes_silent_with_its_first_list_is_one_line(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with edges_rig() as rig:
+        carrier = await rig.arrive(rig.link("a"), mute_from="tools/list")
+        await trio.sleep(60)
+        assert carrier.left == "no answer to ping in 10 s"
+        assert lines(caplog) == [("server down", "WARNING", "no answer to ping in 10 s")]
+
+
+async def test_a_list_that_never_comes_is_said_and_the_link_is_used_without(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with edges_rig() as rig:
+        carrier = await rig.arrive(rig.link("a"), deaf_to="tools/list")
+        await trio.sleep(60)
+        assert lines(caplog) == [("list could not be read", "WARNING", "server a: no answer in 30 s")]
+        assert carrier.seen.count("ping") > 0
+        assert await call(rig) == "{}"
 
 
 async def test_a_server_that_answers_no_ping_any_more_ends_its_link(autojump_clock: MockClock) -> None:

@@ -56,11 +56,12 @@ class Rig:
         self.answers: dict[str, bytes] = {}  # what is put at once for a message, before others are
         self.peer_received = 0
         self.is_wanted = True
+        self.refusal: Stop | None = None
         self.pump = Pump(
             self.dialect,
             self.carrier,
             on_ready=self.ready,
-            on_registering=lambda asked: self.registered.append(asked.name),
+            on_registering=self.registering,
             remember=self.remembered.append,
             log_extra={"uplink": "hub"},
         )
@@ -69,6 +70,11 @@ class Rig:
         self.got.append(text)
         if answer := self.answers.get(text):
             self.link.outbox.put(answer, alone=True)
+
+    def registering(self, asked: Registering) -> None:
+        self.registered.append(asked.name)
+        if self.refusal is not None:
+            self.pump.feed(self.refusal)
 
     def ready(self, ready: Ready) -> tuple[Link, int] | None:
         if not self.is_wanted:
@@ -434,7 +440,7 @@ async def test_a_frame_that_cannot_be_ends_the_link(frame: str, caplog: pytest.L
     assert rig.link.ended is not None
     assert rig.got == []
     assert rig.carrier.performed == [Push("1 0 one"), CloseCarrier(1002, rig.link.ended)]
-    assert [record.getMessage() for record in caplog.records] == ["link cannot go on"]
+    assert caplog.records == []  # whoever keeps the link says it, with the reason
 
 
 async def test_a_peer_that_cannot_have_what_it_says_ends_the_link() -> None:
@@ -444,6 +450,28 @@ async def test_a_peer_that_cannot_have_what_it_says_ends_the_link() -> None:
         pass
     assert rig.link.ended == "the other end has 3 of 0 to 0 messages"
     assert rig.carrier.performed == [CloseCarrier(1002, rig.link.ended)]
+
+
+async def test_an_edge_of_ours_that_is_refused_is_not_acknowledged_first() -> None:
+    rig = Rig(own=True)
+    rig.dialect.script[Received] = [[Registering("box"), Push("welcome"), Ready("own"), Remark("odd")]]
+    rig.refusal = Stop("the name is taken", 1008)
+    async with rig.up():
+        rig.pump.feed(Received(""))
+        assert rig.pump.lost == Lost("the name is taken")
+    assert rig.carrier.performed == [CloseCarrier(1008, "the name is taken")]
+
+
+async def test_what_an_edge_did_before_it_was_refused_is_not_said_as_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rig = Rig()
+    rig.dialect.script[Received] = [[Registering("box"), Push("welcome"), Remark("odd")]]
+    rig.refusal = Stop("the name is taken", 1008)
+    async with rig.up():
+        rig.pump.feed(Received(""))
+    assert rig.carrier.performed[0] == Push("welcome")
+    assert caplog.records == []
 
 
 async def test_a_link_of_the_wrong_kind_is_a_bug() -> None:

@@ -242,6 +242,25 @@ async def test_a_server_that_stays_down_is_said_to_be_so_once(
     assert [record.message for record in caplog.records] == ["server down"]
 
 
+async def test_an_end_that_was_told_is_not_told_again(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = ScriptedServer()
+    refused = Ended("git", "refused initialize", "no")
+    server.start_errors = [refused, Ended("git", "the link was lost", "cut", is_told=True), refused]
+    rig = Rig(server, GIT)
+    with caplog.at_level("INFO"):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(rig.upstream.run)
+            await rig.upstream.wait_ready()
+            assert len(server.starts) == 4
+            nursery.cancel_scope.cancel()
+    assert [(record.message, record.levelname) for record in caplog.records] == [
+        ("server down", "WARNING"),
+        ("server ready", "INFO"),
+    ]
+
+
 async def test_a_doubt_is_looked_into_at_once(autojump_clock: Clock) -> None:
     server = ScriptedServer()
     async with up(server) as rig:

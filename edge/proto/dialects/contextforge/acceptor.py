@@ -3,7 +3,9 @@
 An edge registers one server and is told `processing` until the driver has looked at it (`Discovered`), then
 `register_complete`; an edge of ours is told `success` at once. Everything for the server goes out in `request`
 frames, everything it says comes in `response` and `notification` frames and is judged by its shape, not its label.
-A heartbeat is answered at most once a second: clients are known that answer the answer.
+A heartbeat is answered at most once a second: clients are known that answer the answer. Of frames that are none
+of this protocol the first is remarked on: at once, but for an edge that has not registered; then as it registers, or
+in the reason why it is gone.
 Source: ContextForge 1.0.7, reverse proxy and its client (observed); the stand-alone client 1.0.0 (read in code).
 """
 
@@ -115,6 +117,7 @@ class ContextForgeAcceptor:
         self._next_echo = 0.0
         self._next_complaint = 0.0
         self._bad_frames = 0
+        self._complaint = ""  # what was wrong with the first of them
         self._remarks: tuple[str, ...] = ()
 
     def handle(self, event: Event, *, now: float) -> Sequence[Command]:
@@ -174,6 +177,7 @@ class ContextForgeAcceptor:
                 told = [Push(frames.register_complete(self._session, failed=True))] if fails else []
                 return [*told, *self._lose(reason, code=code)]
             case Closed(reason):
+                reason = self._explained(reason)
                 self.state = S.CLOSED
                 return [Lost(reason)]
             case Tick():
@@ -190,8 +194,9 @@ class ContextForgeAcceptor:
         self._is_discovering = not self.own
         kind = "own" if self.own else "standalone" if protocol == "mcp" else "legacy"
         ready = Ready(kind, name=name, session=self._session)
+        said = [Remark(self._complaint)] if self._complaint else []
         # The acknowledgement first: what the driver sends when it is told of READY must come after it.
-        return [Registering(name, description), *self._acknowledged(), ready]
+        return [Registering(name, description), *self._acknowledged(), ready, *said]
 
     def _registered_again(self, name: str) -> Sequence[Command]:
         self._bad_frames += 1
@@ -228,9 +233,12 @@ class ContextForgeAcceptor:
 
     def _bad(self, reason: str, now: float) -> Sequence[Command]:
         self._bad_frames += 1
+        is_said = bool(self._complaint) and self.state is S.READY
         if self._bad_frames > self._max_bad_frames:
-            return self._lose("too many invalid frames", code=1008, word="too many invalid messages")
-        said = self._remark(reason)
+            word = "too many invalid messages"
+            return self._lose("too many invalid frames", code=1008, word=word, is_said=is_said)
+        self._complaint = self._complaint or reason
+        said = [] if self.state is S.REGISTERING or is_said else [Remark(reason)]
         if now < self._next_complaint:
             return said
         self._next_complaint = now + ECHO_S
@@ -269,12 +277,20 @@ class ContextForgeAcceptor:
             return [Ping()]
         return []
 
-    def _lose(self, reason: str, *, code: int = 1000, word: str | None = None) -> Sequence[Command]:
+    def _lose(
+        self, reason: str, *, code: int = 1000, word: str | None = None, is_said: bool = False
+    ) -> Sequence[Command]:
         """`word` is what the edge is told; by default the reason."""
         has_carrier = self.state is not S.IDLE
-        self.state = S.CLOSED
         told = reason if word is None else word
-        return [*([CloseCarrier(code, frames.close_reason(told))] if has_carrier else []), Lost(reason)]
+        lost = Lost(self._explained(reason), is_said=is_said)
+        self.state = S.CLOSED
+        return [*([CloseCarrier(code, frames.close_reason(told))] if has_carrier else []), lost]
+
+    def _explained(self, reason: str) -> str:
+        """With the complaint that has not been made."""
+        is_due = self.state is S.REGISTERING and self._complaint
+        return f"{reason}; before that: {self._complaint}" if is_due else reason
 
     def _remark(self, text: str, level: Literal["debug", "warning"] = "warning") -> Sequence[Command]:
         if text in self._remarks:

@@ -234,7 +234,9 @@ class LongPollAcceptor:
             response = None
         if not isinstance(response, Response):
             told = "the edge answered with what is no JSON-RPC response"
-            return [Deliver(encode_error(id, INTERNAL_ERROR, told)), Remark(told)]
+            # Whoever asks for these says what came of it.
+            is_told = item.method == "initialize" or item.method.endswith("/list")
+            return [Deliver(encode_error(id, INTERNAL_ERROR, told)), *([] if is_told else [Remark(told)])]
         if response.id != id:
             text = replace_members(text, {"id": id})
         commands: list[Command] = [Deliver(text)]

@@ -9,14 +9,18 @@ from edge.proto.dialect import (
     Closed,
     Command,
     Discovered,
+    Event,
     Garbled,
     LinkState,
     Lost,
     Opened,
     Push,
+    Ready,
+    Received,
     Remark,
     Send,
     Stop,
+    Tick,
 )
 from edge.proto.dialects.contextforge import frames
 from tests.support.contextforge_ends import acceptor, frame, ready_acceptor
@@ -91,9 +95,53 @@ def test_a_notification_before_the_registration_goes_nowhere() -> None:
 def test_a_registration_without_a_usable_name_is_none(server: Any) -> None:
     made = acceptor()
     made.handle(Opened(), now=0)
-    assert isinstance(made.handle(frame(type="register", server=server), now=0)[0], Remark)
-    made.handle(frame(type="register"), now=0)
+    assert isinstance(only(made.handle(frame(type="register", server=server), now=0)), Push)
+    assert made.handle(frame(type="register"), now=0) == []
     assert made.state is LinkState.REGISTERING
+
+
+NAMELESS = Remark("a register frame without a name")
+
+
+def test_what_was_wrong_before_the_registration_is_said_with_it() -> None:
+    made = acceptor()
+    made.handle(Opened(), now=0)
+    made.handle(frame(type="register"), now=0)
+    made.handle(Received("rubbish"), now=0)
+    *_, ready, said = made.handle(frame(type="register", server={"name": "n"}), now=0)
+    assert isinstance(ready, Ready)
+    assert said == NAMELESS
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (Tick(), "no registration within 15 s"),
+        (Closed("reset"), "reset"),
+        (frame(type="unregister"), "the edge has unregistered"),
+    ],
+)
+def test_what_was_wrong_is_in_the_reason_if_no_registration_follows(end: Event, reason: str) -> None:
+    made = acceptor()
+    made.handle(Opened(), now=0)
+    made.handle(frame(type="register"), now=0)
+    *_, lost = made.handle(end, now=15)
+    assert lost == Lost(f"{reason}; before that: {NAMELESS.text}")
+
+
+def test_of_frames_that_are_none_the_first_is_remarked_on_and_too_many_need_no_more_words() -> None:
+    made = ready_acceptor(max_bad_frames=2)
+    assert made.handle(Received("rubbish"), now=0)[0] == Remark("a frame that is no JSON object")
+    assert made.handle(Garbled("a binary frame"), now=0) == []
+    *_, lost = made.handle(Received("rubbish"), now=0)
+    assert lost == Lost("too many invalid frames", is_said=True)
+
+
+def test_too_many_registrations_and_one_bad_frame_are_not_said_yet() -> None:
+    made = ready_acceptor(max_bad_frames=1)
+    made.handle(frame(type="register", server={"name": "edge-7"}), now=0)
+    *_, lost = made.handle(Received("rubbish"), now=0)
+    assert lost == Lost("too many invalid frames")
 
 
 def test_a_long_description_is_cut_and_a_protocol_of_another_type_is_none() -> None:
