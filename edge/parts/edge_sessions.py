@@ -10,7 +10,6 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +18,9 @@ import trio
 from edge.config.hub import HubConfig
 from edge.gate.edge_auth import Denied, Edge, TokenAuth
 from edge.metrics import HubMetrics
-from edge.parts.edges import RESTART, Edges, HubLink
+from edge.parts.edge_session import EdgeSession, Opening, Visitor
+from edge.parts.edges import RESTART, Edges
+from edge.parts.hub_link import HubLink
 from edge.parts.link import Link
 from edge.parts.pump import Carrier, Pump
 from edge.parts.refusals import Refusals
@@ -46,59 +47,6 @@ ABNORMAL, POLICY, TRY_LATER = 1006, 1008, 1013  # RFC 6455 section 7.4.1, and it
 ORDERLY = frozenset({None, 1000, 1001, 1005})  # done, going away, no word
 
 log = logging.getLogger("edge.hub")
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """Who opens a carrier. `digest` is their token's, by which their requests are known again."""
-
-    edge: Edge
-    digest: bytes = field(repr=False)
-    peer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What is known before a carrier is there. `name` is None if the edge will tell it as it registers.
-
-    `answer` is what the edge is told in OWN_HEADER: set if both ends are ours. `resumes`: a link that goes on.
-    """
-
-    visitor: Visitor
-    dialect: str
-    session: str = field(repr=False)
-    name: str | None
-    description: str | None
-    answer: str | None = field(repr=False)
-    link_id: str | None = field(repr=False)
-    peer_received: int
-    peer_max_bytes: int | None
-    resumes: HubLink | None
-
-
-class EdgeSession:
-    """One carrier. `link` is set once it is ready; `ending` once it is clear why it ends, as the metrics have it."""
-
-    __slots__ = (
-        "bytes_before", "carrier", "connected_at", "ending", "is_final", "last_activity", "link",
-        "messages_before", "name", "opening", "pump", "refused",
-    )  # fmt: skip
-
-    def __init__(self, opening: Opening, carrier: Carrier, wall: float) -> None:
-        self.opening = opening
-        self.carrier = carrier
-        self.pump: Pump  # made right after: it is driven by what leads here
-        self.link: HubLink | None = None
-        self.name = opening.name
-        self.connected_at = self.last_activity = wall
-        self.messages_before = self.bytes_before = 0  # of the link, over its earlier carriers
-        self.ending: str | None = None
-        self.is_final = False  # the edge left for good, or broke the rules: nothing is to be resumed
-        self.refused: str | None = None
-
-    @property
-    def id(self) -> str:
-        return self.opening.session
 
 
 class EdgeSessions:

@@ -21,14 +21,13 @@ from edge.config.hub import HubConfig
 from edge.config.model import LinkServerConfig
 from edge.errors import EdgeError, UpstreamError, leaves
 from edge.health import Health, Status
-from edge.metrics import LinkCounts, Metrics
+from edge.metrics import Metrics
 from edge.parts.channel import Channel, Ended, Inbound
 from edge.parts.flag import Flag
-from edge.parts.link import Link
+from edge.parts.hub_link import HubLink
 from edge.parts.link_channel import LinkChannel
-from edge.parts.pump import Pump
 from edge.parts.upstream import Upstream, UpstreamEvents
-from edge.proto.dialect import Discovered, Stop
+from edge.proto.dialect import Stop
 from edge.proto.jsontext import Raw
 from edge.proto.mcp import NEWEST_LEGACY
 
@@ -42,51 +41,6 @@ TELL_AS = {"closed": logging.INFO, "operator": logging.INFO, "shutdown": logging
 
 log = logging.getLogger("edge.hub")
 server_log = logging.getLogger("edge.server")
-
-
-class HubLink:
-    """One logical link as the hub sees it. `owner` is the edge whose token it came with.
-
-    `id` names it to its edge if that is ours, and is a secret then. `pump` and `session` are
-    of its last carrier, `lost_as` is why it ended, as the metrics have it, and `tell_as` the level of the line about
-    that: less than a warning if there has been one, or will be.
-    """
-
-    __slots__ = (
-        "channel", "counts", "dialect", "id", "is_discovered", "kind", "link", "lost_as", "name", "on_end", "owner",
-        "peer", "pump", "session", "tell_as",
-    )  # fmt: skip
-
-    def __init__(
-        self, name: str, owner: str, dialect: str, link: Link, link_id: str | None, counts: LinkCounts
-    ) -> None:
-        self.name = name
-        self.owner = owner
-        self.dialect = dialect
-        self.link = link
-        self.id = link_id
-        self.counts = counts
-        self.kind = "own" if link_id is not None else "foreign"
-        self.peer = ""
-        self.pump: Pump | None = None
-        self.session = ""
-        self.channel: LinkChannel | None = None
-        self.is_discovered = False
-        self.lost_as: str | None = None
-        self.tell_as = logging.WARNING
-        self.on_end: Callable[[], None] | None = None
-
-    @property
-    def is_own(self) -> bool:
-        return self.id is not None
-
-    def tell(self, problem: str | None) -> None:
-        """The edge hears how the first look at its server ended."""
-        if self.is_discovered:
-            return
-        self.is_discovered = True
-        if self.pump is not None:
-            self.pump.feed(Discovered(problem))
 
 
 class Known:

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from edge.net.http_reply import Reply
-from edge.parts.edge_sessions import EdgeSession, EdgeSessions
+from edge.parts.edge_session import EdgeSession
+from edge.parts.edge_sessions import EdgeSessions
 from edge.parts.flag import Flag
 from edge.parts.pump import Pump
 from edge.parts.ws_carrier import Beside

@@ -20,7 +20,8 @@ from edge.gate.edge_auth import Denied, Edge, TokenAuth, digest_of
 from edge.metrics import Metrics
 from edge.net.http_server import HttpRequest, Refusal, Reply
 from edge.net.websocket import HandshakeRefused, WebSocketClosed, accept_websocket
-from edge.parts.edge_sessions import EdgeSession, EdgeSessions, Opening, Visitor
+from edge.parts.edge_session import EdgeSession, Opening, Visitor
+from edge.parts.edge_sessions import EdgeSessions
 from edge.parts.edge_webhook import EdgeWebhook
 from edge.parts.hub_carriers import EventCarrier, PollCarrier, PollingSessions, carry
 from edge.parts.hub_desk import HubDesk

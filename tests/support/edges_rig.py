@@ -11,7 +11,8 @@ import trio.testing
 from edge.config.hub import HubConfig
 from edge.health import Health
 from edge.metrics import Metrics
-from edge.parts.edges import Edges, HubLink
+from edge.parts.edges import Edges
+from edge.parts.hub_link import HubLink
 from edge.parts.link import Link
 from edge.parts.upstream import Upstream
 from edge.proto.jsontext import Raw
