@@ -38,7 +38,7 @@ class Supervisor:
         if unknown:
             raise ValueError(f"no place in the start order for {', '.join(unknown)}")
         self._slots: dict[Key, Slot] = {(slot.kind, slot.name): slot for slot in slots}
-        self._leaving: set[Slot] = set()  # out of force, and not ended yet
+        self._leaving: set[Slot] = set()  # out of force
         self._arrival: trio.CancelScope | None = None  # of those that are not in force yet
         self._is_stopping = False
         self._home: trio.Nursery | None = None
@@ -46,11 +46,11 @@ class Supervisor:
     @property
     def draining(self) -> int:
         """Parts that are out of force and let their last calls end."""
-        return len(self._leaving)
+        return len(self._still_leaving())
 
     def is_leaving(self, key: Key) -> bool:
         """Whether one that had this key has not ended yet."""
-        return any((slot.kind, slot.name) == key for slot in self._leaving)
+        return any((slot.kind, slot.name) == key for slot in self._still_leaving())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Reports started when every part is up (or `stop` came first); returns when all have ended."""
@@ -92,6 +92,8 @@ class Supervisor:
         try:
             with trio.CancelScope() as self._arrival:
                 for kind in START_ORDER:
+                    # The nursery may have come to its end together with us.
+                    await trio.lowlevel.checkpoint_if_cancelled()
                     await self._start([slot for slot in beside if slot.kind == kind], home)
                     if kind == "upstream":
                         await settle()
@@ -109,7 +111,7 @@ class Supervisor:
         self._let_go(gone.values(), drain_s)
         for key in late:
             new[key].schedule()
-            before = [slot for slot in self._leaving if (slot.kind, slot.name) == key]
+            before = [slot for slot in self._still_leaving() if (slot.kind, slot.name) == key]
             home.start_soon(self._succeed, before, new[key])
 
     async def stop(self, drain_s: float) -> None:
@@ -120,7 +122,7 @@ class Supervisor:
         if self._arrival is not None:
             self._arrival.cancel()  # what is being put in force comes to nothing
         for kinds in STOP_ORDER:
-            slots = [slot for slot in (*self._slots.values(), *self._leaving) if slot.kind in kinds]
+            slots = [slot for slot in (*self._slots.values(), *self._still_leaving()) if slot.kind in kinds]
             for slot in slots:
                 slot.begin_stop(deadline)
             for slot in slots:
@@ -129,18 +131,16 @@ class Supervisor:
     def _let_go(self, slots: Iterable[Slot], drain_s: Callable[[str], float]) -> None:
         for slot in slots:
             slot.begin_stop(trio.current_time() + drain_s(slot.kind))
-            if self._home is not None:
-                self._leaving.add(slot)
-                self._home.start_soon(self._see_off, slot)
+            self._leaving.add(slot)
+
+    def _still_leaving(self) -> set[Slot]:
+        self._leaving = {slot for slot in self._leaving if not slot.has_ended}
+        return self._leaving
 
     async def _start(self, slots: Sequence[Slot], nursery: trio.Nursery) -> None:
         async with trio.open_nursery() as starting:
             for slot in slots:
                 starting.start_soon(nursery.start, slot.run)
-
-    async def _see_off(self, slot: Slot) -> None:
-        await slot.wait_ended()
-        self._leaving.discard(slot)
 
     async def _succeed(self, before: Sequence[Slot], slot: Slot) -> None:
         for older in before:
