@@ -145,7 +145,7 @@ class ServerMetrics:
         self.initialize_duration.take_over(other.initialize_duration)
         self.refresh_duration.take_over(other.refresh_duration)
         for tool, timed in other.tools.items():
-            ours = self.tools.setdefault(tool, Timed(TOOL_ERRORS))
+            ours = self._of_tool(tool)
             ours.duration.take_over(timed.duration)
             ours.ends.take_over(timed.ends)
         if self.last_refresh_ts is None:
@@ -172,14 +172,18 @@ class ServerMetrics:
 
     def tool_call(self, tool: str, seconds: float, reason: str | None) -> None:
         """A call ended: `reason` is None or one of TOOL_ERRORS, `tool` is in the catalogue or `_unknown`."""
+        metrics = self._of_tool(tool)
+        metrics.duration.observe(seconds)
+        if reason is not None:
+            metrics.ends[reason if reason in metrics.ends else "internal"] += 1
+
+    def _of_tool(self, tool: str) -> Timed:
         metrics = self.tools.get(tool)
         if metrics is None:
             if len(self.tools) >= MAX_TOOLS:
                 tool = UNKNOWN_TOOL
             metrics = self.tools.setdefault(tool, Timed(TOOL_ERRORS))
-        metrics.duration.observe(seconds)
-        if reason is not None:
-            metrics.ends[reason if reason in metrics.ends else "internal"] += 1
+        return metrics
 
 
 class EdgeMetrics(ServerMetrics):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from edge import __version__
-from edge.app.loaded import Load, Loaded
+from edge.app.loaded import Load, Loaded, name_of
 from edge.app.memory import settle_memory
 from edge.app.reloading import Reloading, options
 from edge.app.workshop import Built, Workshop
@@ -34,9 +34,9 @@ from edge.parts.sessions import LiveSession, Sessions
 from edge.parts.upstream import Upstream
 from edge.parts.views import Views
 from edge.proto.mcp import METHODS
-from edge.supervise.reload import Reloads
+from edge.supervise.reload import Reloads, TooManyReloads
 from edge.supervise.sd_notify import SdNotify
-from edge.supervise.supervisor import Supervisor
+from edge.supervise.supervisor import Stopping, Supervisor
 
 if TYPE_CHECKING:
     from edge.parts.acceptor import Acceptor
@@ -139,7 +139,11 @@ class App:
     @property
     def name(self) -> str:
         """This box's."""
-        return self.loaded.config.name or socket.gethostname()
+        return name_of(self.loaded)
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._is_stopping
 
     async def run(self, announce: Callable[["App"], None]) -> None:
         """Serve until told to stop. `announce` is called once everything is up.
@@ -155,7 +159,6 @@ class App:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, signals, nursery.cancel_scope)
-                nursery.start_soon(self.reloads.run)
                 nursery.start_soon(self.notify.run, self.sentence)
                 if self._gives_up:
                     nursery.start_soon(self._end_when_given_up)
@@ -179,6 +182,8 @@ class App:
                     self.notify.ready(self.sentence())
                     # Loads what the first scrape needs: the file may be replaced while we run.
                     self.metrics.exposition()
+                # Not before: what is starting is not replaced. Those who asked meanwhile have their turn now.
+                nursery.start_soon(self.reloads.run)
         log.info("stopped")
 
     # -- what is seen of it
@@ -260,15 +265,18 @@ class App:
             self._acceptor, self._edges = acceptor, {}
         if self._acceptor is not None:
             self._acceptor.avoid(frozenset(self.loaded.config.servers))
-        self._show()
+            self._edges = self._acceptor.edges.upstreams  # it may have listened for a while
+            self.metrics.hub.pending_bytes = self._acceptor.edges.pending_bytes
+        self.show()
         gateway = self.loaded.config.gateway
         self._gateway.configure(gateway, self._groups(), {**self.upstreams, **self._edges})
 
-    def _show(self) -> None:
+    def show(self) -> None:
         """Health and metrics have what is there, and nothing else."""
         wanted = {status.key: status for built in self.built.values() for status in built.statuses()}
-        edges = set() if self._acceptor is None else set(self._acceptor.edges.keys())
-        for key in self.health.statuses.keys() - wanted.keys() - edges:
+        if self._acceptor is not None:
+            wanted |= {status.key: status for status in self._acceptor.edges.statuses()}
+        for key in self.health.statuses.keys() - wanted.keys():
             self.health.remove(key)
         for key, status in wanted.items():
             if self.health.statuses.get(key) is not status:
@@ -309,7 +317,10 @@ class App:
             has_hung_up = has_terminal and not can_open_terminal()  # then SIGHUP means what it is named for
             if number != signal.SIGHUP or has_hung_up or not self._can_load:
                 break
-            self.reloads.poke()
+            try:
+                self.reloads.poke()
+            except TooManyReloads as exc:
+                log.error("reload refused", extra={"place": "", "problem": str(exc)})
         self._is_stopping = self.health.stopping = True
         drain_s = self.loaded.config.gateway.drain_s
         log.info("stopping", extra={"signal": signal.Signals(number).name, "drain_s": drain_s})
@@ -339,7 +350,9 @@ class App:
     async def _serve_reload(self, plan: bool, confirm_s: float) -> tuple[int, Mapping[str, Any]]:
         """Status and verdict, for whoever asks over HTTP. Raises: EdgeError."""
         verdict = await self.reloads.ask(options(plan, confirm_s))
-        status = {"refused": 400, "rolled back": 409}.get(verdict.result, 200)
+        if self._is_stopping and verdict.result == "refused":
+            raise Stopping
+        status = {"refused": 400, "rolled back": 409, "not rolled back": 409}.get(verdict.result, 200)
         return status, verdict.report()
 
 

@@ -1,5 +1,6 @@
 """A config as it was loaded, with what belongs to it and does not stand in it."""
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -27,6 +28,11 @@ class Loaded:
     @property
     def parts(self) -> dict[PartKey, PartSpec]:
         return parts_of(self.config, digests=self.digests, control=self.control)
+
+
+def name_of(loaded: Loaded) -> str:
+    """What the box is called by this config."""
+    return loaded.config.name or socket.gethostname()
 
 
 Load = Callable[[], Loaded]

@@ -6,14 +6,15 @@ turns out bad is taken back by the same way (`confirm_s`).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
-from edge.app.loaded import Load, Loaded
+from edge.app.loaded import Load, Loaded, name_of
 from edge.app.memory import settle_memory
 from edge.app.secret_values import secrets_of
+from edge.app.workshop import Built
 from edge.config.diff import (
     Changes,
     PartKey,
@@ -37,6 +38,9 @@ log = logging.getLogger("edge.reload")
 SETTLE_S = 10.0
 """How long a server that is started beside its predecessor may take before it is put in force as it is."""
 
+VERDICT_S = 60.0
+"""What a verdict takes at most, beside what was asked for: the config before is put back, and its listeners start."""
+
 STEADY_S = 1.0
 LOOK_S = 0.1
 NO_FILE = "there is no config that could be loaded again: it came from the command line"
@@ -56,13 +60,12 @@ class Reloading:
     async def apply(self, asked: ReloadOptions) -> Verdict:
         """Load the config and put it in force. What is wrong with it is in the verdict."""
         app = self._app
-        if not asked.plan:
+        tells = not (asked.plan or app.is_stopping)
+        if tells:
             app.notify.reloading()
-        try:
-            verdict = await self._judge(asked)
-        finally:
-            if not asked.plan:
-                app.notify.ready(app.sentence())
+        verdict = await self._judge(asked)
+        if tells and not app.is_stopping:
+            app.notify.ready(app.sentence())
         if not asked.plan:
             self._note(verdict)
         return verdict
@@ -74,44 +77,54 @@ class Reloading:
         try:
             if self._load is None:
                 raise ConfigError([Problem("", NO_FILE)])
-            loaded = await trio.to_thread.run_sync(self._load)
+            # It reads files, which may hang for longer than the rest of us has to live.
+            loaded = await trio.to_thread.run_sync(self._load, abandon_on_cancel=True)
             changes = changes_from(before, loaded)
             if asked.plan or changes.is_empty:
                 return verdict_of("planned" if asked.plan else "unchanged", loaded, changes)
             good = self._good()
-            await self._converge(loaded, changes)
+            await self._converge(loaded, changes, confirm_s=asked.confirm_s)
             settle_memory()
         except Exception as exc:  # a request's boundary: what is wrong with it must not end what runs
             source = before.source if loaded is None else loaded.source
             return Verdict(result="refused", source=source, problems=tuple(problems_of(exc)))
         if asked.confirm_s and (missing := await self._missing_after(good, asked.confirm_s)):
-            back = changes_from(loaded, before)
-            await self._converge(before, back)
             text = f"was good, and is not good again after {asked.confirm_s:g} s"
-            found = tuple(Problem(key, f"{text}: {reason}") for key, reason in missing)
+            found = [Problem(key, f"{text}: {reason}") for key, reason in missing]
+            try:
+                await self._converge(before, changes_from(loaded, before), is_back=True)
+            except Exception as exc:  # the same boundary: what it needs may have gone meanwhile
+                found += [Problem(place, f"cannot be put back: {why}") for place, why in problems_of(exc)]
+                return verdict_of("not rolled back", loaded, changes, problems=found)
             return verdict_of("rolled back", loaded, changes, problems=found)
         return verdict_of("reloaded", loaded, changes)
 
-    async def _converge(self, loaded: Loaded, changes: Changes) -> None:
-        """Raises: ConfigError, EdgeError, maybe in a group; nothing has changed then."""
+    async def _converge(
+        self, loaded: Loaded, changes: Changes, *, confirm_s: float = 0.0, is_back: bool = False
+    ) -> None:
+        """`is_back`: to what was in force before, which waits for no server.
+
+        Raises: ConfigError, EdgeError, maybe in a group; nothing has changed then.
+        """
         app = self._app
         specs, config = loaded.parts, loaded.config
         app.redactor.redact(secrets_of(config))
         new_keys = (*changes.added, *changes.restarted)
         late = {key for key in new_keys if self._is_late(key, specs[key])}
-        box = config.name or app.name
-        new = {key: app.workshop.build(key, specs[key], loaded, box, is_late=key in late) for key in new_keys}
-        updates = [app.built[key].update(specs[key], loaded) for key in changes.updated]
-        beside = [
-            new[key].subject for key in new_keys if isinstance(new[key].subject, Upstream) and key not in late
-        ]
+        new: dict[PartKey, Built] = {}
+        updates: list[Callable[[], None]] = []
 
         async def settle() -> None:
-            with trio.move_on_after(SETTLE_S):
-                for upstream in beside:
-                    await upstream.wait_settled()
+            with trio.move_on_after(0 if is_back else SETTLE_S):
+                for key, built in new.items():
+                    if isinstance(built.subject, Upstream) and key not in late:
+                        await built.subject.wait_settled()
+
+        is_in_force = False
 
         def commit() -> None:
+            nonlocal is_in_force
+            is_in_force = True
             for key in changes.removed:
                 del app.built[key]
             for key, built in new.items():
@@ -128,19 +141,30 @@ class Reloading:
             app.loaded = loaded
             app.put_in_force()
 
-        await app.supervisor.replace(
-            {key: built.slot for key, built in new.items()},
-            removed=changes.removed,
-            late=late,
-            settle=settle,
-            commit=commit,
-            drain_s=lambda kind: drain_of(kind, config),
-        )
+        try:
+            box = name_of(loaded)
+            for key in new_keys:
+                is_late = is_back or key in late
+                new[key] = app.workshop.build(key, specs[key], loaded, box, is_late=is_late)
+            updates += [app.built[key].update(specs[key], loaded) for key in changes.updated]
+            await app.supervisor.replace(
+                {key: built.slot for key, built in new.items()},
+                removed=changes.removed,
+                late=late,
+                settle=settle,
+                commit=commit,
+                drain_s=lambda kind: drain_of(kind, config, confirm_s),
+            )
+        finally:
+            if not is_in_force:
+                app.show()  # what was built, and what came to it, may have left a name in health or metrics
 
     def _is_late(self, key: PartKey, spec: PartSpec) -> bool:
         """Whether it waits until its predecessor has ended; links out always wait for what goes with them."""
         if key[0] == "uplink":
             return True
+        if self._app.supervisor.is_leaving(key):  # its removal has not come to an end yet
+            return not lives_twice(spec)
         older = self._app.built.get(key)
         return older is not None and not (lives_twice(older.spec) or lives_twice(spec))
 
@@ -182,10 +206,13 @@ class Reloading:
         if verdict.problems:
             for problem in verdict.problems:
                 extra = {"place": problem.place, "problem": problem.text}
-                if verdict.result == "refused":
-                    log.error("reload refused", extra=extra)
-                else:
-                    log.error("reload taken back", extra=extra)
+                match verdict.result:
+                    case "refused":
+                        log.error("reload refused", extra=extra)
+                    case "rolled back":
+                        log.error("reload taken back", extra=extra)
+                    case _:
+                        log.error("reload cannot be taken back, it stays in force", extra=extra)
             return
         counts = {
             "added": ", ".join(verdict.added),
@@ -200,11 +227,18 @@ class Reloading:
             log.info("config unchanged", extra=extra)
 
 
-def drain_of(kind: str, config: EdgeConfig) -> float:
+def drain_of(kind: str, config: EdgeConfig, confirm_s: float) -> float:
     """How long what is out of force may take. Nobody waits for it, and only a server can tell a call that it is cut
-    off: a listener's connections go on until their calls have ended, which have a time limit of their own."""
+    off: a listener's connections go on until their calls have ended, which have a time limit of their own; whoever
+    asked for this reload gets the verdict by the way that they asked."""
     gateway = config.gateway
-    return gateway.drain_s if kind != "listener" else max(gateway.drain_s, gateway.call_timeout_s)
+    match kind:
+        case "listener":
+            return max(gateway.drain_s, gateway.call_timeout_s)
+        case "admin" | "control":
+            return gateway.drain_s + confirm_s + VERDICT_S
+        case _:
+            return gateway.drain_s
 
 
 def changes_from(old: Loaded, new: Loaded) -> Changes:

@@ -19,7 +19,11 @@ from edge.cli.output import harmless, painted, say, say_json, say_problems
 from edge.errors import Problem
 from edge.net.http_cold import client
 
-CONFIG_RESULTS = {"refused": exit_codes.CONFIG, "rolled back": exit_codes.UNAVAILABLE}
+CONFIG_RESULTS = {
+    "refused": exit_codes.CONFIG,
+    "rolled back": exit_codes.UNAVAILABLE,
+    "not rolled back": exit_codes.UNAVAILABLE,
+}
 KINDS = ("added", "removed", "restarted", "updated")
 
 
@@ -92,6 +96,7 @@ def show(verdict: dict[str, Any]) -> None:
         "planned": "a reload would do this",
         "refused": "refused: nothing has changed",
         "rolled back": "taken back: the config before is in force",
+        "not rolled back": "in force, and not good: the config before cannot be put back",
     }
     headline = words.get(verdict["result"], verdict["result"])
     if "config" in verdict:

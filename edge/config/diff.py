@@ -219,19 +219,23 @@ def goes_on(old: PartSpec, new: PartSpec) -> bool:
 def built_from(server: ServerConfig) -> ServerConfig:
     """The server as it is, with a default for everything that is read when it is needed."""
     usual = StdioServerConfig(name="usual", command=("usual",))
-    limits = dataclasses.replace(server.limits, concurrency=usual.limits.concurrency)
     same = dataclasses.replace(
         server,
         required=usual.required,
         call_timeout_s=usual.call_timeout_s,
         probe_s=usual.probe_s,
         list_refresh_s=usual.list_refresh_s,
-        limits=limits,
     )
     if isinstance(same, StdioServerConfig):
+        limits = dataclasses.replace(server.limits, concurrency=usual.limits.concurrency)
         return dataclasses.replace(
-            same, restart=usual.restart, start_timeout_s=usual.start_timeout_s, overlap=usual.overlap
+            same,
+            limits=limits,
+            restart=usual.restart,
+            start_timeout_s=usual.start_timeout_s,
+            overlap=usual.overlap,
         )
+    # The limits are those of its connections, too.
     return dataclasses.replace(same, reconnect=HttpServerConfig(name="usual", url="http://usual").reconnect)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from edge.errors import EdgeError
 from edge.net.listen import ListeningSocket, by_place, open_listeners, place_text
 from edge.net.socket_stream import SocketStream
 
@@ -32,7 +33,10 @@ class Addresses:
             async with self._opening:  # of two that ask for one address, the second one borrows
                 if key not in self._shared:
                     self._shared[key] = Shared(await open_listeners(text, self._inherited))
-                return self._shared[key].lend(lambda: self._close(key))
+                try:
+                    return self._shared[key].lend(lambda: self._close(key))
+                except OSError as exc:
+                    raise EdgeError(f"cannot listen on {text}: {exc.strerror}") from exc
 
         return open_address
 
@@ -54,15 +58,26 @@ class Shared:
         self._n_lent = 0
 
     def lend(self, on_last: Callable[[], None]) -> list["Lent"]:
-        """One of each; `on_last` is called when none is lent any more."""
+        """One of each; `on_last` is called when none is lent any more. Raises: OSError (no file descriptor left)."""
 
         def give_back() -> None:
             self._n_lent -= 1
             if not self._n_lent:
                 on_last()
 
-        self._n_lent += len(self.sockets)
-        return [Lent(one, give_back) for one in self.sockets]
+        self._n_lent += 1  # held until all are lent: if that fails, those that were are given back
+        lent: list[Lent] = []
+        try:
+            for one in self.sockets:
+                lent.append(Lent(one, give_back))
+                self._n_lent += 1
+        except OSError:
+            for each in lent:
+                each.close()
+            raise
+        finally:
+            give_back()
+        return lent
 
 
 class Lent:

@@ -99,13 +99,17 @@ Inherited = Mapping[tuple[int, str | tuple[str, int]], socket.socket]
 
 
 def inherited_from(env: Mapping[str, str], pid: int) -> list[socket.socket]:
-    """What `LISTEN_FDS` passes to this process, in order; none if it is meant for another one."""
-    if env.get("LISTEN_PID") != str(pid) or not env.get("LISTEN_FDS", "").isdigit():
+    """What `LISTEN_FDS` passes to this process, in order; none if it is meant for another one. What does not listen
+    is left out."""
+    if env.get("LISTEN_PID") != str(pid) or not env.get("LISTEN_FDS", "").isdecimal():
         return []
     found: list[socket.socket] = []
     for number in range(FIRST_INHERITED, FIRST_INHERITED + int(env["LISTEN_FDS"])):
-        os.set_inheritable(number, False)  # no server that we start has it
-        sock = socket.socket(fileno=number)
+        try:
+            os.set_inheritable(number, False)  # no server that we start has it
+            sock = socket.socket(fileno=number)
+        except OSError:
+            continue  # not there, or a pipe
         if sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             found.append(sock)
         else:

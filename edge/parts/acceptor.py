@@ -69,7 +69,6 @@ class Acceptor:
         self.edges = Edges(config, events=gateway, attach=attach, health=health, metrics=metrics)
         self._sessions = EdgeSessions(config, auth, self.edges, metrics.hub, refusals, taken=taken)
         self._polling = PollingSessions(self._sessions)
-        metrics.hub.pending_bytes = self.edges.pending_bytes
         desk = HubDesk(self._sessions, self.edges, gateway, metrics)
         self._face = HubFace(
             config, auth, self._webhook, self._sessions, self._polling, desk, refusals, metrics

@@ -6,7 +6,7 @@ its links let calls in flight end and leave in an orderly way; its slot bounds t
 
 import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
@@ -61,7 +61,7 @@ class Uplink:
         self._rng = rng
         self._home: trio.Nursery | None = None
         self._is_stopping = False
-        self._leaving: set[KeptLink] = set()
+        self._leaving: dict[KeptLink, trio.Event] = {}  # each with its end
         self.links = [self._kept(name, server) for name, server in links.items()]
 
     async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED) -> None:
@@ -95,10 +95,11 @@ class Uplink:
         if self._home is None or self._is_stopping:
             return  # its next run starts what is there then
         for link in gone:
-            self._leaving.add(link)
+            self._leaving[link] = trio.Event()
             self._home.start_soon(self._leave, link, leave_s)
         for link in new:
-            self._home.start_soon(link.run)
+            before = [has_left for older, has_left in self._leaving.items() if older.name == link.name]
+            self._home.start_soon(self._follow, before, link)
 
     async def _leave(self, link: KeptLink, leave_s: float) -> None:
         try:
@@ -106,7 +107,13 @@ class Uplink:
                 await link.stop()
             link.abandon()
         finally:
-            self._leaving.discard(link)
+            self._leaving.pop(link).set()
+
+    async def _follow(self, before: Sequence[trio.Event], link: KeptLink) -> None:
+        """Two of one name would throw each other out at the hub."""
+        for has_left in before:
+            await has_left.wait()
+        await link.run()
 
     @property
     def statuses(self) -> list[Status]:

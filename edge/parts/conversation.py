@@ -171,6 +171,8 @@ class Conversation:
 
     def update(self, config: UpstreamConfig) -> None:
         """Go by these settings from now on; waits begin anew with them."""
+        if config.list_refresh_s != self._config.list_refresh_s:
+            self._has_stale.set()  # by none in particular: all lists are read, and then the wait is the new one
         self._config = config
         self._busy_silence_s = max(BUSY_SILENCE_S, 2 * config.call_timeout_s)
         self._refresh_at = min(self._refresh_at, trio.current_time() + config.list_refresh_s)

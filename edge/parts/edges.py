@@ -160,7 +160,7 @@ class Edges:
                     task_status.started(intake)
                     while True:
                         # First everybody can route to it, then it goes up.
-                        self._attach({name: known.upstream for name, known in self._known.items()})
+                        self._attach(self.upstreams)
                         while self._due:
                             upstreams.start_soon(self._due.popleft().keep_up)
                         await self._changed.wait()
@@ -212,9 +212,13 @@ class Edges:
             known.upstream.update(self._server_config(known.name), self._backoff())
         self._timers_changed.set()
 
-    def keys(self) -> list[str]:
-        """The keys of all edges' statuses."""
-        return [known.status.key for known in self._known.values()]
+    @property
+    def upstreams(self) -> dict[str, Upstream]:
+        """Of all names."""
+        return {name: known.upstream for name, known in self._known.items()}
+
+    def statuses(self) -> list[Status]:
+        return [known.status for known in self._known.values()]
 
     # -- links
 

@@ -86,8 +86,8 @@ class HttpServer:
         self._transport = transport
 
     def _load_tls(self) -> None:
-        """Reads files; once, and again only after it failed."""
-        if self._origin.is_tls and self._tls is None:
+        """For each conversation, as `ca_file` may have been renewed; files that have not are not read again."""
+        if self._origin.is_tls:
             try:
                 self._tls = client_context(self._config.ca_file, self._config.verify)
             except EdgeError as exc:

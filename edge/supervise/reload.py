@@ -16,7 +16,7 @@ from edge.errors import EdgeError, Problem
 
 MAX_WAITING = 16  # different requests; a further one is told so
 
-Result = Literal["reloaded", "unchanged", "planned", "refused", "rolled back"]
+Result = Literal["reloaded", "unchanged", "planned", "refused", "rolled back", "not rolled back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ class Verdict:
     """What came of a reload. Parts are named as in `server git`, `uplink hq`, `gateway`.
 
     restarted: replaced by a new one; updated: it goes on, with other settings. `problems` say why it was refused or
-    taken back, `warnings` what is in force and unwise, or needs a restart.
+    taken back, `warnings` what is in force and unwise, or needs a restart. "not rolled back": it should have been,
+    and could not be, so it is in force.
     """
 
     result: Result
@@ -48,7 +49,7 @@ class Verdict:
 
     @property
     def is_good(self) -> bool:
-        return self.result not in ("refused", "rolled back")
+        return self.result in ("reloaded", "unchanged", "planned")
 
     def report(self) -> dict[str, Any]:
         """As JSON values."""

@@ -99,8 +99,13 @@ class Slot:
         """Its `run` will be called, sooner or later: whoever waits for its end waits for that as well."""
         self._has_begun = True
 
+    @property
+    def has_ended(self) -> bool:
+        """One that never began has nothing to end."""
+        return not self._has_begun or self._ended.is_set()
+
     async def wait_ended(self) -> None:
-        """Until a slot that has begun has ended; one that never began has nothing to end."""
+        """Until `has_ended`."""
         if self._has_begun:
             await self._ended.wait()
 

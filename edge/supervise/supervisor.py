@@ -6,10 +6,11 @@ connections busy), then the acceptor and the upstreams, on which the last calls 
 admin listener last, so that it can be asked about the end. One deadline holds for all of it.
 
 Replace: new ones start beside the old, except those that cannot live twice; then one synchronous step puts them in
-force, and the old ones drain. If one does not start, those that did are stopped, and nothing has changed.
+force, and the old ones drain. If one does not start, those that did are stopped, and nothing has changed. What talks
+to others starts last and waits for nothing: for as long as it takes to listen, either may get a connection.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 import trio
 
@@ -37,23 +38,33 @@ class Supervisor:
         if unknown:
             raise ValueError(f"no place in the start order for {', '.join(unknown)}")
         self._slots: dict[Key, Slot] = {(slot.kind, slot.name): slot for slot in slots}
-        self._leaving: set[Slot] = set()  # out of force, and not ended yet
+        self._leaving: set[Slot] = set()  # out of force
+        self._arrival: trio.CancelScope | None = None  # of those that are not in force yet
         self._is_stopping = False
         self._home: trio.Nursery | None = None
 
     @property
     def draining(self) -> int:
         """Parts that are out of force and let their last calls end."""
-        return len(self._leaving)
+        return len(self._still_leaving())
+
+    def is_leaving(self, key: Key) -> bool:
+        """Whether one that had this key has not ended yet."""
+        return any((slot.kind, slot.name) == key for slot in self._still_leaving())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Reports started when every part is up (or `stop` came first); returns when all have ended."""
-        async with trio.open_nursery() as nursery:
-            self._home = nursery
-            for kind in START_ORDER:
-                if not self._is_stopping:
-                    await self._start([slot for slot in self._slots.values() if slot.kind == kind], nursery)
-            task_status.started()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._home = nursery
+                for kind in START_ORDER:
+                    if not self._is_stopping:
+                        await self._start(
+                            [slot for slot in self._slots.values() if slot.kind == kind], nursery
+                        )
+                task_status.started()
+        finally:
+            self._home = None
 
     async def replace(
         self,
@@ -67,9 +78,9 @@ class Supervisor:
     ) -> None:
         """Put `new` in force in place of the slots of the same keys, and let those and `removed` drain.
 
-        Those in `late` start when their predecessors have ended, the others now; `settle` may wait for more than
-        that they are up. `commit` makes true all else that belongs to it, and must not raise. Returns then: what is
-        out of force has `drain_s` of its kind to end.
+        Those in `late` start when all that had their keys have ended, the others now; `settle` may wait for more of
+        the new upstreams than that they are up. `commit` makes true all else that belongs to it, and must not raise.
+        Returns then: what is out of force has `drain_s` of its kind to end. Only once `run` has started.
         Raises: Stopping, what `settle` raises, or what a new part raises before it is up, maybe in a group; like
         cancellation it leaves everything as it was.
         """
@@ -79,50 +90,59 @@ class Supervisor:
         home = self._home
         is_good = False
         try:
-            for kind in START_ORDER:
-                await self._start([slot for slot in beside if slot.kind == kind], home)
-            await settle()
-            if self._is_stopping:
-                raise Stopping
-            is_good = True
+            with trio.CancelScope() as self._arrival:
+                for kind in START_ORDER:
+                    # The nursery may have come to its end together with us.
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    await self._start([slot for slot in beside if slot.kind == kind], home)
+                    if kind == "upstream":
+                        await settle()
+                is_good = not self._is_stopping
         finally:
+            self._arrival = None
             if not is_good:
-                for slot in beside:
-                    slot.begin_stop(trio.current_time())
+                self._let_go(beside, lambda kind: 0.0)
+        if not is_good:
+            raise Stopping
         # No checkpoint from here on: everybody sees the old parts, or the new ones.
         commit()
         gone = {key: self._slots.pop(key) for key in (*removed, *new) if key in self._slots}
         self._slots.update(new)
-        for slot in gone.values():
-            slot.begin_stop(trio.current_time() + drain_s(slot.kind))
-            self._leaving.add(slot)
-            home.start_soon(self._see_off, slot)
+        self._let_go(gone.values(), drain_s)
         for key in late:
             new[key].schedule()
-            home.start_soon(self._succeed, gone.get(key), new[key])
+            before = [slot for slot in self._still_leaving() if (slot.kind, slot.name) == key]
+            home.start_soon(self._succeed, before, new[key])
 
     async def stop(self, drain_s: float) -> None:
         """All slots have ended when it returns: at the latest `drain_s` from now, plus what the parts'
         own last words (bounded, each) take."""
         self._is_stopping = True
         deadline = trio.current_time() + drain_s
+        if self._arrival is not None:
+            self._arrival.cancel()  # what is being put in force comes to nothing
         for kinds in STOP_ORDER:
-            slots = [slot for slot in (*self._slots.values(), *self._leaving) if slot.kind in kinds]
+            slots = [slot for slot in (*self._slots.values(), *self._still_leaving()) if slot.kind in kinds]
             for slot in slots:
                 slot.begin_stop(deadline)
             for slot in slots:
                 await slot.wait_ended()
+
+    def _let_go(self, slots: Iterable[Slot], drain_s: Callable[[str], float]) -> None:
+        for slot in slots:
+            slot.begin_stop(trio.current_time() + drain_s(slot.kind))
+            self._leaving.add(slot)
+
+    def _still_leaving(self) -> set[Slot]:
+        self._leaving = {slot for slot in self._leaving if not slot.has_ended}
+        return self._leaving
 
     async def _start(self, slots: Sequence[Slot], nursery: trio.Nursery) -> None:
         async with trio.open_nursery() as starting:
             for slot in slots:
                 starting.start_soon(nursery.start, slot.run)
 
-    async def _see_off(self, slot: Slot) -> None:
-        await slot.wait_ended()
-        self._leaving.discard(slot)
-
-    async def _succeed(self, before: Slot | None, slot: Slot) -> None:
-        if before is not None:
-            await before.wait_ended()
+    async def _succeed(self, before: Sequence[Slot], slot: Slot) -> None:
+        for older in before:
+            await older.wait_ended()
         await slot.run()

@@ -24,7 +24,7 @@ def toy(name: str, *words: str) -> str:
 
 def config_file(appliance: Appliance) -> Path:
     """The file that it was started with."""
-    return Path(appliance.process.args[appliance.process.args.index("-c") + 1])  # type: ignore[call-overload, union-attr, index]  # Popen's args are what it was given
+    return appliance.config
 
 
 def edit(appliance: Appliance, text: str) -> None:

@@ -35,10 +35,15 @@ class Answer(NamedTuple):
 
 
 class Appliance:
-    """A running mcp-edge. `endpoint`, `admin` and `hub` (for edges) are its URLs; `log` grows while it runs."""
+    """A running mcp-edge. `endpoint`, `admin` and `hub` (for edges) are its URLs; `log` grows while it runs.
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    `folder` is its own: its home, and where its config is, unless it was started without one.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
         self.process = process
+        self.folder = folder
+        self.config = folder / "config.toml"
         self.output: list[str] = []
         self.log: list[str] = []
         self.endpoint = self.admin = self.hub = ""
@@ -174,7 +179,7 @@ def running(
                 **(env or {}),
             },
         )
-        appliance = Appliance(process)
+        appliance = Appliance(process, Path(folder))
         try:
             appliance.wait_ready()
             yield appliance
