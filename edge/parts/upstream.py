@@ -81,6 +81,8 @@ class Upstream:
         self._is_idle = trio.Event()
         self._is_up = trio.Event()
         self._is_settled = trio.Event()
+        metrics.is_ready = lambda: status.is_good
+        self._tell_limits()
 
     @property
     def is_ready(self) -> bool:
@@ -121,6 +123,7 @@ class Upstream:
             self._places = trio.Semaphore(config.limits.concurrency)
         self.config = config
         self.status.required = config.required
+        self._tell_limits()
         if self._conversation is not None:
             self._conversation.update(config)
 
@@ -132,6 +135,13 @@ class Upstream:
         self.metrics.take_over(older.metrics)
         if self._live is not None:
             self._live.desire_anew()
+
+    def _tell_limits(self) -> None:
+        metrics, config = self.metrics, self.config
+        metrics.is_required = config.required
+        metrics.inflight_limit = config.limits.concurrency
+        metrics.queue_limit = WAITING_PER_PLACE * config.limits.concurrency
+        metrics.backoff_limit_s = retry_of(config).limit_s
 
     async def _keep_up(self) -> None:
         while True:
