@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from say import Stop, line, progress, run_quietly
 
+POLICY = Path("/usr/sbin/policy-rc.d")  # asked whether a service may be started; 101 is no
 MINORS = range(11, 15)  # the Python 3 minors that the .pyz is compiled for, where the machine has them
 
 
@@ -49,11 +51,31 @@ def install(packages: Sequence[str]) -> bool:
     try:
         with progress(f"CI=true and root: apt-get install {names}"):
             run_quietly(["apt-get", "-qq", "update"], env=env)
-            run_quietly(["apt-get", "-qq", "install", "-y", "--no-install-recommends", *packages], env=env)
+            with no_services():
+                run_quietly(
+                    ["apt-get", "-qq", "install", "-y", "--no-install-recommends", *packages], env=env
+                )
     except Stop as exc:
         line(str(exc))
         return False
     return True
+
+
+@contextmanager
+def no_services(policy: Path = POLICY) -> Iterator[None]:
+    """What is installed meanwhile does not start its services: we want the programs only.
+
+    A machine that has an answer to that question already keeps it. Source: Debian's invoke-rc.d(8), policy-rc.d.
+    """
+    if policy.exists():
+        yield
+        return
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink()
 
 
 def how_to_get(what: str, packages: Sequence[str], elsewhere: str) -> str:

@@ -102,6 +102,8 @@ class ServerMetrics:
     def __init__(self, *, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self.connected = False
+        self.is_ready: Callable[[], bool] = lambda: self.connected  # as health has it
+        self.is_required = False
         self.tools_count = 0
         self.reconnects = 0  # cycles that failed
         self.restarts = 0  # times it was brought up again
@@ -118,6 +120,8 @@ class ServerMetrics:
         self.notes_dropped = 0  # notifications that no waiting call had room for
         self.queue_waiting = 0  # calls waiting for a free place
         self.inflight = 0
+        self.inflight_limit = self.queue_limit = 0  # the most there may be of these two
+        self.backoff_limit_s = 0.0  # no wait is longer
         self.outbox_bytes = 0  # written by us, not yet taken by the server
         self._count_in_detail()
 
@@ -328,7 +332,9 @@ class Metrics:
         self.methods = {label: Timed(RESULTS) for label in (*methods, *NOT_METHODS)}
         self._unknown_method = self.methods["unknown"]
 
+        self.is_ready: Callable[[], bool] | None = None  # what /readyz says
         self.sessions_active: int | Callable[[], int] = 0
+        self.sessions_limit: int | None = None
         self.sessions_total = 0  # also those that failed to initialize
         self.session_ends = Counts(SESSION_ENDS)
         self.session_duration = Histogram(SESSION_SECONDS)
@@ -336,6 +342,7 @@ class Metrics:
         self.http_refused = Counts(REFUSED_STATUSES)  # by status, as text
         self.denials = Counts(("host", "origin"))
         self.connections = Counts(LISTENERS)  # open now, by listener
+        self.connections_limits: dict[str, int] = {}  # of the listeners that there are
         self.connections_accepted = Counts(LISTENERS)
         self.connections_rejected = Counts(LISTENERS)  # over the limit
         self.write_timeouts = 0  # clients cut off because they had stopped reading

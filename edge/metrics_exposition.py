@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 # One row a family: name (those of servers without `upstream_`), help, attribute. None means no series.
 SERVER_GAUGES = (
     ("connected", "1 while the server answers, 0 otherwise.", "connected"),
+    ("required", "1 if nothing is ready without the server.", "is_required"),
     ("tools_count", "Tools in the server's catalogue.", "tools_count"),
     ("in_backoff", "1 while waiting before the next attempt.", "in_backoff"),
     ("current_backoff_seconds", "Length of the present wait.", "backoff_s"),
+    ("backoff_limit_seconds", "No wait is longer.", "backoff_limit_s"),
     ("tools_last_refresh_timestamp_seconds", "Unix time of the last good lists.", "last_refresh_ts"),
     ("calls_waiting", "Calls waiting for a free place at the server.", "queue_waiting"),
+    ("calls_waiting_limit", "Most calls that may wait; any more are refused.", "queue_limit"),
     ("calls_in_flight", "Requests the server has not answered yet.", "inflight"),
+    ("calls_in_flight_limit", "Most requests at once; any more wait.", "inflight_limit"),
     ("dropped_items", "Invalid items left out of the catalogue.", "dropped_items"),
     ("tls_unverified", "1 if any certificate will do (verify = false).", "tls_unverified"),
     ("outbox_bytes", "Bytes not yet taken by the server.", "outbox_bytes"),
@@ -103,6 +107,8 @@ class Exposition:
         yield gauge("build_info", "1; the labels say what is running.", running, "version", "python_version")
         yield gauge("start_time_seconds", "When the process started, Unix time.", {(): m.start_time})
         yield gauge("uptime_seconds", "Time since the process started.", {(): m.uptime_s})
+        is_ready = None if m.is_ready is None else m.is_ready()
+        yield gauge("ready", "1 if all that is required is ready, as /readyz says.", {(): is_ready})
         for family, name, help_text, value in process_values():
             yield family(name, help_text, {(): value})
 
@@ -114,7 +120,10 @@ class Exposition:
         durations = {(name,): of.duration for name, of in m.methods.items()}
         ages = {(): m.session_duration}
         yield gauge("downstream_sessions_active", "Client sessions.", {(): active})
+        yield gauge("downstream_sessions_limit", "Most client sessions at once.", {(): m.sessions_limit})
         yield gauge("connections", "Open client connections.", keyed(m.connections), "listener")
+        limits = keyed(m.connections_limits)
+        yield gauge("connections_limit", "Most client connections at once.", limits, "listener")
         yield gauge("queue_length", "Entries in a bounded queue.", queues, "queue")
         for name, help_text, attribute in TOTALS:
             yield counter(name, help_text, {(): getattr(m, attribute)})
@@ -136,6 +145,8 @@ class Exposition:
 
         seen = {key: -1 if last is None else now - last for key, last in of_each("last_success").items()}
         yield gauge("upstream_last_seen_seconds", "Time since it last answered, or -1.", seen, "server")
+        ready = {(name,): server.is_ready() for name, server in servers.items()}
+        yield gauge("upstream_ready", "1 while health has it as ready, 0 otherwise.", ready, "server")
         for rows, family in (
             (SERVER_GAUGES, gauge),
             (SERVER_COUNTERS, counter),

@@ -125,6 +125,7 @@ class App:
         )
         self.built: dict[PartKey, Built] = {}  # made by `run`
         self.supervisor = Supervisor([])
+        self.metrics.is_ready = self.health.is_ready
         self.metrics.sessions_active = lambda: len(self._sessions)
         self.metrics.queues.update(
             session_notifications=self._sessions.count_queued,
@@ -282,6 +283,12 @@ class App:
             if self.health.statuses.get(key) is not status:
                 self.health.put(status)
         metrics = self.metrics
+        metrics.sessions_limit = self.loaded.config.gateway.max_sessions
+        subjects = [built.subject for built in self.built.values()]
+        limits = {each.name: each.max_connections for each in subjects if isinstance(each, Listener)}
+        if self._acceptor is not None:
+            limits["hub"] = self._acceptor.max_connections
+        metrics.connections_limits = limits
         for name in metrics.servers.keys() - self.upstreams.keys():
             metrics.drop_server(name)
         for name, upstream in self.upstreams.items():

@@ -90,6 +90,10 @@ class Acceptor:
         """The real addresses, once it listens."""
         return self._listener.bound
 
+    @property
+    def max_connections(self) -> int:
+        return self._listener.max_connections
+
     def avoid(self, taken: frozenset[str]) -> None:
         """No link has one of these names from now on: they are servers of the hub. No checkpoint."""
         self._sessions.avoid(taken)

@@ -80,6 +80,10 @@ class Listener:
         self._limits = limits
         self._max_connections = max_connections
 
+    @property
+    def max_connections(self) -> int:
+        return self._max_connections
+
     async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         """Raises: EdgeError, before it has started, if an address cannot be listened on."""
         acceptors: list[Acceptor] = []

@@ -82,6 +82,8 @@ class Upstream:
         self._when_idle: Callable[[], None] | None = None  # since `retire`
         self._is_up = Flag()
         self._is_settled = Flag()
+        metrics.is_ready = lambda: status.is_good
+        self._tell_limits()
 
     @property
     def is_ready(self) -> bool:
@@ -134,6 +136,7 @@ class Upstream:
             self._places = Places(config.limits.concurrency)
         self.config = config
         self.status.required = config.required
+        self._tell_limits()
         if self._conversation is not None:
             self._conversation.update(config)
 
@@ -145,6 +148,13 @@ class Upstream:
         self.metrics.take_over(older.metrics)
         if self._live is not None:
             self._live.desire_anew()
+
+    def _tell_limits(self) -> None:
+        metrics, config = self.metrics, self.config
+        metrics.is_required = config.required
+        metrics.inflight_limit = config.limits.concurrency
+        metrics.queue_limit = WAITING_PER_PLACE * config.limits.concurrency
+        metrics.backoff_limit_s = retry_of(config).limit_s
 
     async def _serve_once(self) -> None:
         """One conversation, from start to end; it only returns by an error or by cancellation."""

@@ -1,5 +1,6 @@
 """What the build finds out about the machine."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -31,3 +32,18 @@ def test_nothing_is_installed_outside_of_continuous_integration(monkeypatch: pyt
     monkeypatch.delenv("CI", raising=False)
     assert not machine.may_install()
     assert machine.install(["a-package-that-nobody-has"]) is False
+
+
+def test_while_packages_are_installed_no_service_may_start(tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    with machine.no_services(policy):
+        assert subprocess.run([policy, "prometheus", "start"], check=False).returncode == 101
+    assert not policy.exists()
+
+
+def test_a_machine_that_has_said_which_services_may_start_is_left_as_it_is(tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 0\n")
+    with machine.no_services(policy):
+        assert policy.read_text() == "#!/bin/sh\nexit 0\n"
+    assert policy.read_text() == "#!/bin/sh\nexit 0\n"

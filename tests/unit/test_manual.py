@@ -363,6 +363,7 @@ async def exposed() -> dict[str, tuple[str, dict[str, set[str]]]]:
     server.tool_call("status", 0.1, None)
     server.in_backoff, server.backoff_s, server.last_refresh_ts = False, 0.0, 1.0
     server.tls_unverified, used.config_last_reload_ts = True, 1.0
+    used.connections_limits = dict.fromkeys(metrics.LISTENERS, 100)
     for dialect in DIALECTS:
         used.link("hq", "git", dialect).rtt_s = 0.02
     used.edge("plant-7")

@@ -16,7 +16,7 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 Series = dict[str, float]
 
 DOCUMENTED = """
-build_info start_time_seconds uptime_seconds
+build_info start_time_seconds uptime_seconds ready
 upstream_connected upstream_tools_count upstream_reconnects_total upstream_last_seen_seconds upstream_restarts_total
 upstream_initialize_total upstream_initialize_duration_seconds upstream_health_checks_total
 upstream_reconnect_attempts_total upstream_backoff_seconds_total upstream_in_backoff upstream_current_backoff_seconds
@@ -24,6 +24,8 @@ upstream_session_resets_total upstream_tools_refresh_total upstream_tools_refres
 upstream_tools_last_refresh_timestamp_seconds upstream_bytes_total
 upstream_calls_waiting upstream_calls_in_flight upstream_tls_unverified upstream_outbox_bytes upstream_dropped_items
 upstream_noise_lines_total upstream_oversized_lines_total upstream_notes_dropped_total
+upstream_ready upstream_required upstream_backoff_limit_seconds upstream_calls_waiting_limit
+upstream_calls_in_flight_limit downstream_sessions_limit connections_limit
 downstream_sessions_active downstream_sessions_total downstream_session_duration_seconds
 downstream_session_terminations_total mcp_requests_total mcp_request_duration_seconds
 mcp_auth_attempts_total mcp_auth_failures_total config_reloads_total config_last_reload_timestamp_seconds
@@ -263,6 +265,39 @@ def test_what_happens_at_a_server_is_told() -> None:
     assert found[f'upstream_tools_refresh_total{{result="error",{label}}}'] == 1
     assert found[f"upstream_tools_refresh_duration_seconds_count{{{label}}}"] == 2
     assert found[f"upstream_tools_last_refresh_timestamp_seconds{{{label}}}"] == 5000
+
+
+def test_a_server_can_be_connected_and_not_ready() -> None:
+    of = metrics()
+    server = of.server("git")
+    server.connected = server.is_required = True
+    assert series(of, "upstream_ready") == {'upstream_ready{server="git"}': 1}, (
+        "nobody has said anything else"
+    )
+    server.is_ready = lambda: False
+    assert series(of, "upstream_ready") == {'upstream_ready{server="git"}': 0}
+    assert series(of, "upstream_connected") == {'upstream_connected{server="git"}': 1}
+    assert series(of, "upstream_required") == {'upstream_required{server="git"}': 1}
+
+
+def test_limits_are_told_beside_what_they_limit() -> None:
+    of = metrics()
+    assert (
+        series(of, "ready")
+        == series(of, "downstream_sessions_limit")
+        == series(of, "connections_limit")
+        == {}
+    )
+    of.is_ready, of.sessions_limit, of.connections_limits = lambda: True, 20, {"gateway": 1000}
+    server = of.server("git")
+    server.inflight_limit, server.queue_limit, server.backoff_limit_s = 2, 8, 60.0
+    assert series(of, "ready") == {"ready": 1}
+    assert series(of, "downstream_sessions_limit") == {"downstream_sessions_limit": 20}
+    assert series(of, "connections_limit") == {'connections_limit{listener="gateway"}': 1000}
+    found = series(of, "upstream_")
+    assert found['upstream_calls_in_flight_limit{server="git"}'] == 2
+    assert found['upstream_calls_waiting_limit{server="git"}'] == 8
+    assert found['upstream_backoff_limit_seconds{server="git"}'] == 60
 
 
 def test_the_series_of_a_removed_server_go_with_it() -> None:

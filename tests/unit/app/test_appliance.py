@@ -158,6 +158,7 @@ async def test_an_app_that_has_not_run_listens_nowhere(autojump_clock: Clock) ->
     text = app.metrics.exposition("")[0].decode()
     samples: dict[str, Any] = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
     assert samples["mcp_edge_downstream_sessions_active"] == "0.0"
+    assert samples["mcp_edge_ready"] == "0.0"
     assert {key: value for key, value in samples.items() if "queue_length" in key}.keys() == {
         f'mcp_edge_queue_length{{queue="{name}"}}'
         for name in (

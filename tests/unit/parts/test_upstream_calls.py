@@ -54,6 +54,7 @@ async def test_calls_over_the_limit_wait_and_too_many_are_refused(autojump_clock
                 nursery.start_soon(call)
             await trio.sleep(0.5)
             assert (rig.metrics.inflight, rig.metrics.queue_waiting) == (2, 8)
+            assert (rig.metrics.inflight_limit, rig.metrics.queue_limit) == (2, 8)
     assert ends == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert refused == ["busy: 2 calls run and 8 wait"]
 
