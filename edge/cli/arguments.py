@@ -86,6 +86,12 @@ def build_parser() -> Parser:
     add_config(health)
     health.add_argument("--url", metavar="URL", help="of the admin listener")
     health.add_argument("--json", action="store_true", help="the whole report as JSON")
+    health.add_argument("-v", "--verbose", action="store_true", help="a line for everything, with its reason")
+    health.add_argument(
+        "--nagios",
+        action="store_true",
+        help="as a Nagios check: OK, WARNING, CRITICAL or UNKNOWN; exit 0 to 3",
+    )
     health.add_argument(
         "--timeout-s", type=seconds, default=5.0, metavar="SECONDS", help="how long to wait (default: 5)"
     )

@@ -18,6 +18,7 @@ from edge.metrics import ServerMetrics
 from edge.parts.catalog_loader import CatalogLoader
 from edge.parts.channel import Channel, Ended, Notify
 from edge.parts.desired import Desired
+from edge.proto.jsonrpc import METHOD_NOT_FOUND
 from edge.proto.jsontext import Raw
 from edge.proto.listing import KINDS, Kind
 from edge.proto.mcp import InitializeResult, initialize_params
@@ -25,7 +26,7 @@ from edge.proto.mcp import InitializeResult, initialize_params
 DEBOUNCE_S = 0.2
 REFRESH_SHARE = 5.0  # reading lists again and again takes no more than one part in so many of the time ...
 LONGEST_DEBOUNCE_S = 5.0  # ... unless that would be longer
-RETRY_LISTS_S = 10.0  # before lists are read again, all of them, if that failed
+RETRY_LISTS_S = 10.0  # before lists are read again, all of them, if that failed; longer each time
 START_TIMEOUT_S = 30.0  # of servers that we do not start ourselves; also for one page of a list
 PING_TIMEOUT_S = 10.0
 BUSY_SILENCE_S = 600.0  # a server with calls to do may be silent this long, or twice the calls' own limit
@@ -70,7 +71,8 @@ class Conversation:
             config.start_timeout_s if isinstance(config, StdioServerConfig) else START_TIMEOUT_S
         )
         self._busy_silence_s = max(BUSY_SILENCE_S, 2 * config.call_timeout_s)
-        self._last_heard = trio.current_time()
+        self._last_heard = self._last_success = self._probed_at = trio.current_time()
+        self._probe_method = "ping"
         self._sessions = 0  # how many times a lost session was replaced
         self._renewing = trio.Lock()
         self._lost: SessionLost | None = None  # while there is no session: it is being replaced, or will be
@@ -92,6 +94,15 @@ class Conversation:
         if self._loader is None:
             raise AssertionError("not initialized yet")
         return self._loader
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with it although it can be called: a list that could not be read."""
+        return self.loader.problem
+
+    @property
+    def is_suspended(self) -> bool:
+        return self._channel.is_suspended
 
     # -- requests
 
@@ -126,14 +137,16 @@ class Conversation:
 
     def _heard(self) -> None:
         """An exchange succeeded, be it a call, a list or a probe."""
-        self._last_heard = self._metrics.last_success = trio.current_time()
+        self._last_heard = self._last_success = self._metrics.last_success = trio.current_time()
         self._status.succeeded()
 
     # -- from begin to end
 
     async def begin(self) -> None:
         """Initialize, say again what is desired, read all lists. Raises EdgeError if it is no use."""
+        self._status.trying("no answer to initialize yet")
         await self._handshake()
+        self._status.trying("it has not answered for all of its lists yet")
         self._loader = CatalogLoader(self._config.name, self.init, self._log)
         await self._tell_desired()
         await self.refresh(KINDS)
@@ -157,7 +170,7 @@ class Conversation:
         began = trio.current_time()
         is_good = False
         try:
-            is_good = await self.loader.load(kinds, self._ask_in_time)
+            is_good = await self.loader.load(kinds, self._ask_for_list)
         finally:
             self._metrics.refresh("success" if is_good else "error", trio.current_time() - began)
 
@@ -179,7 +192,7 @@ class Conversation:
             raise Ended(self._config.name, "answered initialize wrongly", str(exc)) from exc
         finally:
             self._metrics.initialize(result, trio.current_time() - began)
-        self._last_heard = trio.current_time()
+        self._last_heard = self._last_success = trio.current_time()
 
     async def _tell_desired(self) -> None:
         self.level = self._desired.level
@@ -219,8 +232,17 @@ class Conversation:
         """Past the lock of `ask`, for those that hold it."""
         return await self._in_time(self._channel.request(method, params))
 
-    async def _ask_in_time(self, method: str, params: str | None) -> Raw:
-        return await self._in_time(self.ask(method, params))
+    async def _ask_for_list(self, method: str, params: str | None) -> Raw:
+        """Raises Ended if there is no answer, and none to a ping either; for the others it may be well."""
+        try:
+            return await self._in_time(self.ask(method, params))
+        except TimedOut as exc:
+            try:
+                await self._ping()
+            except Ended as ended:
+                reason = f"no answer to {method} in {exc.waited_s:g} s, nor to ping in {PING_TIMEOUT_S:g} s"
+                raise Ended(self._config.name, reason) from ended
+            raise
 
     async def _in_time(self, exchange: Awaitable[T]) -> T:
         with trio.move_on_after(self._start_timeout_s):
@@ -228,9 +250,15 @@ class Conversation:
         raise TimedOut(self._config.name, self._start_timeout_s)
 
     async def _refresh_when_stale(self, refreshed: Callable[[], None]) -> None:
+        retry_s = RETRY_LISTS_S
         wait_s = self._config.list_refresh_s
         debounce_s = DEBOUNCE_S
         while True:
+            if self.problem is None:
+                retry_s = RETRY_LISTS_S
+            else:
+                wait_s = min(wait_s, retry_s)
+                retry_s = min(2 * retry_s, self._config.list_refresh_s)
             with trio.move_on_after(wait_s):
                 await self._has_stale.wait()
                 await trio.sleep(debounce_s)  # changes come in bursts
@@ -263,25 +291,42 @@ class Conversation:
                 await self._ping()
 
     def _silence_left(self) -> float:
-        """Seconds until a ping is due. A server that works on calls may not come to answer one."""
-        silence = trio.current_time() - self._last_heard
-        if self._metrics.inflight == 0:
-            return max(0.0, self._config.probe_s - silence)
-        return max(0.0, min(self._config.probe_s, self._busy_silence_s - silence))
+        """Seconds until a ping is due: so long after the last good answer, or the last ping.
+
+        A server that works on calls may not come to answer one. It is asked all the same, as its health rests on it,
+        and judged by that only after a long silence.
+        """
+        now = trio.current_time()
+        left = max(self._last_success, self._probed_at) + self._config.probe_s - now
+        if self._metrics.inflight:
+            left = min(left, self._last_heard + self._busy_silence_s - now)
+        return max(0.0, left)
 
     async def _ping(self) -> None:
-        asked_at = trio.current_time()
+        asked_at = self._probed_at = trio.current_time()
         result = "failure"
         try:
             with trio.move_on_after(PING_TIMEOUT_S):
-                await self.ask("ping", None)
+                await self.ask(self._probe_method, None)
                 result = "success"
             was_heard = self._last_heard > asked_at
             has_excuse = self._metrics.inflight > 0 and asked_at - self._last_heard < self._busy_silence_s
             is_judged = not (was_heard or has_excuse or self._channel.is_suspended)
             if result == "failure" and is_judged:
-                raise Ended(self._config.name, f"no answer to ping in {PING_TIMEOUT_S:g} s")
-        except RpcError:
+                raise Ended(self._config.name, f"no answer to {self._probe_method} in {PING_TIMEOUT_S:g} s")
+        except RpcError as exc:
             result = "success"  # refusing is a sign of life
+            if exc.code == METHOD_NOT_FOUND:
+                self._has_no_ping()
         finally:
             self._metrics.health_check(result)
+
+    def _has_no_ping(self) -> None:
+        """A list is as good; without one, that it refused is all that there is to have."""
+        lists = (kind.list_method for kind in KINDS if kind.capability in self.init.capabilities)
+        method = next(lists, None) if self._probe_method == "ping" else None
+        if method is None:
+            self._heard()
+        else:
+            self._probe_method = method
+            self._doubt.set()

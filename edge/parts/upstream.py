@@ -17,7 +17,7 @@ from edge.errors import EdgeError, RpcError, TimedOut, Unavailable, UpstreamErro
 from edge.health import Status
 from edge.metrics import ServerMetrics
 from edge.parts.channel import Connect, Ended, Notify
-from edge.parts.conversation import Conversation
+from edge.parts.conversation import PING_TIMEOUT_S, Conversation
 from edge.parts.desired import MAX_URIS, Desired, can_subscribe, level_params, uri_params
 from edge.proto.jsonrpc import METHOD_NOT_FOUND, Notification, Request
 from edge.proto.jsontext import Raw
@@ -25,6 +25,7 @@ from edge.proto.listing import Kind, ServerCatalog
 
 WAITING_PER_PLACE = 4  # calls that may wait for a free place, for each place there is
 CONTROL_TIMEOUT_S = 30.0  # for subscribe, unsubscribe and setLevel
+STALE_SLACK_S = 5.0  # a probe that is due is not late yet
 
 LIST_CHANGED = {
     "notifications/tools/list_changed": (Kind.TOOLS,),
@@ -70,6 +71,7 @@ class Upstream:
         retry = config.restart if isinstance(config, StdioServerConfig) else config.reconnect
         self._max_attempts = retry.max_attempts
         self._places = trio.Semaphore(config.limits.concurrency)
+        status.stale_after_s = config.probe_s + PING_TIMEOUT_S + STALE_SLACK_S
         self._conversation: Conversation | None = None  # from connected to ended
         self._live: Conversation | None = None  # the same, while it is ready for calls
         self._down = "not started yet"
@@ -121,8 +123,7 @@ class Upstream:
     async def _serve_once(self) -> None:
         """One conversation, from start to end; it only returns by an error or by cancellation."""
         self._down, self._retry_at = "starting", None
-        if self.status.state != "degraded":  # how long it has been down is counted from when it went down
-            self.status.starting()
+        self.status.trying("connecting")
         began = trio.current_time()
         async with self._connect(self) as channel:
             self._conversation = Conversation(
@@ -147,7 +148,7 @@ class Upstream:
         metrics.last_success = now
         self._down_said = None
         self._live = conversation
-        self.status.ready()
+        self.report()
         init = conversation.init
         took_s = round(now - began, 3)
         self._log.info("server ready", extra={"server": self.name, "version": init.version, "took_s": took_s})
@@ -190,6 +191,7 @@ class Upstream:
         self._retry_at = now + delay
         metrics.backoff_s = delay
         self.status.degraded(text)
+        self.status.retries_in(delay)
         # Said again only when there is news: a server may be down for weeks, and /health has the present state.
         extra = {"server": self.name, "reason": text, "retry_s": round(delay, 3)}
         if text != self._down_said:
@@ -209,10 +211,20 @@ class Upstream:
         catalog = self._live.loader.catalog()
         self.metrics.tools_count = len(catalog.tools)
         self.metrics.dropped_items = len(catalog.dropped)
-        self.status.succeeded()
+        self.report()
         if catalog != self.catalog:
             self.catalog = catalog
             self._events.catalog_changed(self)
+
+    def report(self) -> None:
+        """Say how it is while it can be called: ready if all of its lists could be read the last time."""
+        live = self._live
+        if live is None or live.is_suspended:  # whoever waits for its return says so
+            return
+        if live.problem is not None:
+            self.status.degraded(live.problem)
+        elif self.status.state not in ("ready", "stale"):
+            self.status.ready()
 
     # -- calls
 

@@ -82,7 +82,7 @@ async def test_a_required_server_that_says_nothing_is_named_too(autojump_clock: 
     with pytest.raises(BaseExceptionGroup) as caught:
         async with trio.open_nursery() as nursery:
             await nursery.start(required(server, limit_s=10).run)
-    assert [str(cause) for cause in leaves(caught.value)] == ["server git: no answer yet"]
+    assert [str(cause) for cause in leaves(caught.value)] == ["server git: no answer to initialize yet"]
     assert server.ends == [10]
 
 

@@ -89,7 +89,7 @@ async def test_verbose_readiness_has_a_line_for_everything(admin: Admin, query: 
     status, _, body = await admin.ask(f"/readyz?{query}")
     assert (status, body) == (
         200,
-        "ready\n[+] listener:gateway ready for 0 s\n[-] server:plc starting for 0 s\n",
+        "ready\n[-] server:plc starting for 0 s\n[+] listener:gateway ready for 0 s\n",
     )
 
 

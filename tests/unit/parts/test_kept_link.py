@@ -125,7 +125,7 @@ async def test_a_refusal_is_not_hurried_and_says_what_to_do(autojump_clock: trio
         assert link.status.state == "degraded"
         assert link.status.reason == "answered 403 (look at the token)"
         link.link.refresh()
-        assert link.status.detail["next_attempt_in_s"] == 74
+        assert link.status.report(trio.current_time())["next_attempt_in_s"] == 74
         await hub.up.wait()
         assert hub.attempts == [0, 75]
         assert link.metrics.attempts["refused"] == 1
