@@ -74,7 +74,9 @@ def build_parser() -> Parser:
     run.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), help="instead of log.level"
     )
-    run.add_argument("--log-format", choices=("auto", "text", "json"), help="instead of log.format")
+    run.add_argument(
+        "--log-format", choices=("auto", "text", "json", "journal"), help="instead of log.format"
+    )
 
     add_connect(add("connect"))
 
@@ -134,7 +136,7 @@ def add_connect(connect: argparse.ArgumentParser) -> None:
     add("--reconnect-delay", metavar="SECONDS", help="before the first new attempt (default: 1)")
     add("--max-retries", metavar="N", help="end after so many failures in a row (default: 0, never)")
     add("--log-level", metavar="LEVEL", help="debug, info, warning or error")
-    add("--log-format", choices=("auto", "text", "json"), help="as log.format of a config")
+    add("--log-format", choices=("auto", "text", "json", "journal"), help="as log.format of a config")
     add("--verbose", "-v", action="store_true", help="as --log-level debug")
     add("--config", metavar="FILE", help="these options as JSON or TOML, such as local_stdio and gateway")
 

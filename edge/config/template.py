@@ -48,7 +48,7 @@ COMMENTS: Mapping[str, str] = {
     "admin.listen": "/livez /healthz /readyz /health /metrics /status",
     "admin.enabled": "false: no admin listener, and `mcp-edge health` has nobody to ask",
     "log.level": "debug | info | warning | error",
-    "log.format": "auto | text | json",
+    "log.format": "auto | text | json | journal",
     "command": "a list, or one string split as a shell would; no shell runs it",
     "env": "the child gets this and a small clean base, not our environment",
     "cwd": "an absolute path; default: ours",
