@@ -10,6 +10,7 @@ as it does any program. That is accepted: a log that quietly loses lines is wors
 
 import base64
 import html
+import itertools
 import json
 import logging
 import os
@@ -48,7 +49,7 @@ class Redactor:
 
     def redact(self, values: Iterable[str]) -> None:
         """From now on these are hidden, too. Values under four characters are not: see above."""
-        for value in values:
+        for value in itertools.chain.from_iterable((value, urllib.parse.unquote(value)) for value in values):
             if len(value) >= SHORTEST_SECRET:
                 once = written_forms(value)
                 self._values.update({value}, once, *map(written_forms, once))  # JSON in a repr, and the like

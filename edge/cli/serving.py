@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from edge import __version__
 from edge.app import App, secrets_of
 from edge.cli import exit_codes
 from edge.cli.configfile import secret_reader
-from edge.cli.output import harmless, say
+from edge.cli.output import harmless, hiding, say
 from edge.config.model import EdgeConfig, LogConfig
 from edge.errors import ConfigError, EdgeError, leaves
+from edge.health import ConfigState
 from edge.log import Redactor, set_up
 
 log = logging.getLogger("edge.run")
@@ -38,6 +40,7 @@ def serve(
     config = dataclasses.replace(config, log=chosen)
     redactor = Redactor()
     redactor.redact(secrets_of(config))
+    hiding.clean = redactor.clean  # also in the traceback of a bug that ends us
     set_up(config.log.level, config.log.format, redactor=redactor)
     for text in warnings(config):
         log.warning(text)
@@ -49,13 +52,14 @@ def serve(
         state=state_directory(os.environ),
         gives_up=gives_up,
     )
+    app.health.config = ConfigState(source=source, loaded_at=time.time())
     log.info(
         "starting",
         extra={"version": __version__, "config": source, "servers": len(config.servers)},
     )
 
     def announce(app: App) -> None:
-        say(redactor.clean("\n".join(harmless(line) for line in announcement(app).split("\n"))))
+        say("\n".join(harmless(line) for line in announcement(app).split("\n")))
 
     try:
         trio.run(app.run, announce)
@@ -64,7 +68,7 @@ def serve(
         parts = list(leaves(exc)) if isinstance(exc, BaseExceptionGroup) else [exc]
         if all(isinstance(part, EdgeError) and not isinstance(part, ConfigError) for part in parts):
             for part in parts:
-                say(f"mcp-edge: {harmless(redactor.clean(str(part)))}", err=True)
+                say(f"mcp-edge: {harmless(str(part))}", err=True)
             return exit_codes.UNAVAILABLE
         raise
     return exit_codes.OK

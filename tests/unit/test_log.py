@@ -178,6 +178,15 @@ def test_a_form_in_lower_case_escapes_is_removed_too() -> None:
     assert redactor.clean("x=a%2fb%3dc%20d a%2Fb%3Dc+d") == "x=*** ***"
 
 
+def test_a_secret_that_is_escaped_where_it_stands_is_removed_as_it_is_used() -> None:
+    redactor = Redactor()
+    redactor.redact(["p%40ss%2Fword"])
+    assert redactor.clean(f"p@ss/word {base64.b64encode(b'user:p@ss/word').decode()}").startswith(
+        "*** dXNlcj"
+    )
+    assert "c3Mvd29y" not in redactor.clean(base64.b64encode(b"user:p@ss/word").decode())
+
+
 def test_base64_of_a_very_short_secret_is_left_alone_for_too_much_looks_like_it() -> None:
     redactor = Redactor()
     redactor.redact(["abcd"])
