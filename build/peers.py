@@ -16,8 +16,8 @@ from say import Stop, line, progress, run_quietly
 
 FOUND = PEERS / "found.json"
 NODE_PEERS = ("node", "node-bench")
-COMMANDS = {"git": "git", "ip": "iproute2"}  # and the Debian packages that have them
-FOR_TESTS = ("git", "ip", "mcp1", "mcp2", "servers", "node", "contextforge")
+COMMANDS = {"git": "git", "ip": "iproute2", "chromium": "chromium"}  # and the Debian packages that have them
+FOR_TESTS = ("git", "ip", "chromium", "mcp1", "mcp2", "servers", "node", "contextforge")
 FOR_BENCH = ("mcp-proxy", "node-bench")
 
 

@@ -292,6 +292,7 @@ class Health:
     def report(self, now: float) -> dict[str, Any]:
         """The body of `/health`; lists are sorted by name."""
         report: dict[str, Any] = {
+            "time": iso(self._wall()),
             "status": self.verdict(),
             "ready": self.is_ready(),
             "stopping": self.stopping,

@@ -16,7 +16,8 @@ from edge.gate.origin import Origins, is_loopback
 from edge.health import SHELVES, Health
 from edge.metrics import Metrics
 from edge.net.http_server import HttpRequest, Refusal, Reply
-from edge.parts.status_page import SECURITY_POLICY, page
+from edge.parts.status_page import page
+from edge.parts.status_style import SECURITY_POLICY
 
 TEXT = "text/plain; charset=utf-8"
 NO_STORE = ("Cache-Control", "no-store")
