@@ -21,7 +21,7 @@ from edge.parts.conversation import PING_TIMEOUT_S, Conversation
 from edge.parts.desired import MAX_URIS, Desired, can_subscribe, level_params, uri_params
 from edge.proto.jsonrpc import METHOD_NOT_FOUND, Notification, Request
 from edge.proto.jsontext import Raw
-from edge.proto.listing import Kind, ServerCatalog
+from edge.proto.listing import KINDS, Kind, ServerCatalog
 
 WAITING_PER_PLACE = 4  # calls that may wait for a free place, for each place there is
 CONTROL_TIMEOUT_S = 30.0  # for subscribe, unsubscribe and setLevel
@@ -215,6 +215,12 @@ class Upstream:
         if catalog != self.catalog:
             self.catalog = catalog
             self._events.catalog_changed(self)
+
+    def resumed(self) -> None:
+        """What carries it was interrupted and is back: lists whose answers were lost in between are read again now."""
+        if self._live is not None and self._live.problem is not None:
+            self._live.mark_stale(*KINDS)
+        self.report()
 
     def report(self) -> None:
         """Say how it is while it can be called: ready if all of its lists could be read the last time."""

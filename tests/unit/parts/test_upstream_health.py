@@ -102,6 +102,16 @@ async def test_a_list_that_fails_later_keeps_what_was_read_and_the_server_is_not
         assert rig.status.state == "ready"
 
 
+async def test_after_an_interruption_a_list_that_failed_is_read_again_at_once(autojump_clock: Clock) -> None:
+    server = ScriptedServer()
+    server.answers["tools/list"] = in_turn(FAILING, tools("echo"))
+    async with up(server) as rig:
+        rig.upstream.resumed()
+        assert rig.status.state == "degraded"
+        await trio.sleep(1)
+        assert rig.status.state == "ready"
+
+
 async def test_a_list_that_the_server_does_not_have_is_no_trouble(autojump_clock: Clock) -> None:
     server = ScriptedServer(tools={}, prompts={})
     server.answers["prompts/list"] = NO_SUCH_METHOD
