@@ -8,6 +8,7 @@ from pathlib import Path
 import bench
 import checks
 import machine
+import pictures
 import pyz
 import relock
 from places import PYZ
@@ -38,7 +39,14 @@ def lock(args: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "test": checks.main, "pyz": archive, "bench": bench.main, "lock": lock}
+COMMANDS = {
+    "run": run,
+    "test": checks.main,
+    "pyz": archive,
+    "bench": bench.main,
+    "pictures": pictures.main,
+    "lock": lock,
+}
 
 
 def main(args: Sequence[str], usage: str) -> int:

@@ -20,8 +20,9 @@ COMMANDS = {
     "git": "git",
     "ip": "iproute2",
     "promtool": "prometheus",
+    "chromium": "chromium",
 }  # and the Debian packages that have them
-FOR_TESTS = ("git", "ip", "promtool", "mcp1", "mcp2", "servers", "node", "contextforge")
+FOR_TESTS = ("git", "ip", "promtool", "chromium", "mcp1", "mcp2", "servers", "node", "contextforge")
 FOR_BENCH = ("mcp-proxy", "node-bench")
 
 

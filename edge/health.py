@@ -1,17 +1,19 @@
 """Who is starting, ready, degraded or failed, since when and why; what `/readyz` and `/health` say.
 
 A part reports about itself through its `Status`; nobody else decides for it. Being ready is earned:
-a part says `ready()` after a real exchange over the path it stands for, and takes it back itself.
+a part says `ready()` after a real exchange over the path it stands for, and takes it back itself. Where it has
+said for how long that counts, it is lost without another one: what was ready is `stale` then.
 """
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import trio
 
-State = Literal["starting", "ready", "degraded", "failed", "stopped"]
+State = Literal["starting", "ready", "stale", "degraded", "failed", "stopped"]
 Verdict = Literal["ok", "degraded", "failing"]
 
 MAX_REASON_CHARS = 400
@@ -26,9 +28,10 @@ def unchanged(text: str) -> str:
 class Status:
     """One thing's record. `key` is `kind:name`, as in `server:git` or `listener:gateway`.
 
-    states: starting (not up yet) | ready | degraded (down or doubtful, and being retried) |
-    failed (given up until somebody acts) | stopped (on purpose). `detail` is shown as it is in
-    `/health`: plain JSON values, with secrets removed. `restarts` and `detail` are the owner's to write.
+    states: starting (not up yet) | ready | stale (was ready, and nothing has succeeded for `stale_after_s`) |
+    degraded (down or doubtful, and being retried) | failed (given up until somebody acts) | stopped (on purpose).
+    `detail` is shown as it is in `/health`: plain JSON values, with secrets removed. `restarts`, `detail` and
+    `stale_after_s` (None: what was ready stays so) are the owner's to write.
     """
 
     def __init__(
@@ -43,16 +46,19 @@ class Status:
         self.key = key
         self.kind, _, self.name = key.partition(":")
         self.required = required
-        self.state: State = "starting"
-        self.reason = ""
+        self.stale_after_s: float | None = None
         self.last_success: float | None = None  # monotonic, as `now`
         self.last_error: str | None = None  # kept when it is good again
         self.last_error_at: float | None = None
         self.restarts = 0
         self.detail: dict[str, Any] = {}
+        self.backoff_s: float | None = None  # the present wait for another attempt
+        self._state: State = "starting"
+        self._reason = ""
+        self._next_attempt_at: float | None = None
         self._now, self._wall, self._clean = now, wall, clean
-        self.since = now()
-        self.since_wall = wall()
+        self._since = now()
+        self._since_wall = wall()
 
     def starting(self, reason: str = "") -> None:
         self._become("starting", reason)
@@ -65,6 +71,17 @@ class Status:
     def succeeded(self) -> None:
         """An exchange succeeded; the state stays what it is. Cheap: called for every answer."""
         self.last_success = self._now()
+
+    def trying(self, reason: str = "") -> None:
+        """An attempt is under way. How long it has been down is counted from when it went down, so that stays."""
+        self.backoff_s = self._next_attempt_at = None
+        if self._state != "degraded":
+            self._become("starting", reason)
+
+    def retries_in(self, seconds: float) -> None:
+        """It is down, and the next attempt begins after so long."""
+        self.backoff_s = seconds
+        self._next_attempt_at = self._now() + seconds
 
     def degraded(self, reason: str) -> None:
         self._failed_with(reason)
@@ -81,6 +98,32 @@ class Status:
     def is_good(self) -> bool:
         return self.state == "ready"
 
+    @property
+    def state(self) -> State:
+        return "stale" if self._stale_since is not None else self._state
+
+    @property
+    def since(self) -> float:
+        """When the state began, monotonic."""
+        stale_since = self._stale_since
+        return self._since if stale_since is None else stale_since
+
+    @property
+    def reason(self) -> str:
+        if self._stale_since is None or self.last_success is None:
+            return self._reason
+        return (
+            f"nothing has succeeded for {ago(self._now() - self.last_success)}, though its connection stands"
+        )
+
+    @property
+    def _stale_since(self) -> float | None:
+        """When it lost what it had earned; None while it has it, or is not said to be ready anyway."""
+        if self._state != "ready" or self.stale_after_s is None or self.last_success is None:
+            return None
+        until = self.last_success + self.stale_after_s
+        return until if self._now() > until else None
+
     def line(self, *, reasons: bool = True) -> str:
         """For a person: mark, key, state, how long, why. One line whatever the reason holds."""
         text = f"[{'+' if self.is_good else '-'}] {self.key} {self.state} for {ago(self._now() - self.since)}"
@@ -90,22 +133,27 @@ class Status:
 
     def report(self, now: float) -> dict[str, Any]:
         """The record as JSON values; what the owner put into `detail` cannot hide the rest."""
-        seen = None if self.last_success is None else round(now - self.last_success, 3)
+
+        def since(moment: float | None) -> float | None:
+            return None if moment is None else round(now - moment, 3)
+
+        seen, next_at = self.last_success, self._next_attempt_at
         return {
             **self._cleaned(self.detail),
             "name": self.name,
             "state": self.state,
             "required": self.required,
             "connected": self.is_good,
-            "since": iso(self.since_wall),
-            "state_seconds": round(now - self.since, 3),
+            "since": iso(self._since_wall + self.since - self._since),
+            "state_seconds": since(self.since),
             "reason": self.reason or None,
-            "last_seen_seconds_ago": seen,
+            "last_success": None if seen is None else iso(round(self._wall() - (now - seen))),
+            "last_seen_seconds_ago": since(seen),
             "last_error": self.last_error,
-            "last_error_seconds_ago": None
-            if self.last_error_at is None
-            else round(now - self.last_error_at, 3),
+            "last_error_seconds_ago": since(self.last_error_at),
             "restarts": self.restarts,
+            "backoff_s": None if self.backoff_s is None else round(self.backoff_s, 3),
+            "next_attempt_in_s": None if next_at is None else round(max(0.0, next_at - now), 1),
         }
 
     def _cleaned(self, value: Any) -> Any:
@@ -124,14 +172,55 @@ class Status:
         self.last_error_at = self._now()
 
     def _become(self, state: State, reason: str) -> None:
-        if state != self.state:
-            self.state = state
-            self.since, self.since_wall = self._now(), self._wall()
-        self.reason = self._tidy(reason)
+        if state != self._state:
+            self._state = state
+            self._since, self._since_wall = self._now(), self._wall()
+        if state != "degraded":
+            self.backoff_s = self._next_attempt_at = None
+        self._reason = self._tidy(reason)
 
     def _tidy(self, reason: str) -> str:
-        text = " ".join(self._clean(reason).split())
-        return text if len(text) <= MAX_REASON_CHARS else text[: MAX_REASON_CHARS - 1] + "…"
+        return tidy(self._clean(reason))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigState:
+    """Which config is in force, and what came of the last attempt to replace it. Times are Unix time.
+
+    `last_reload_ok` is None before the first one; `last_reload_problems` say why it was refused, with their places.
+    What is in force does not change by a refusal, and neither does any verdict.
+    """
+
+    source: str
+    loaded_at: float
+    is_reloading: bool = False
+    last_reload_at: float | None = None
+    last_reload_ok: bool | None = None
+    last_reload_problems: tuple[str, ...] = ()
+
+    def line(self, now: float, clean: Callable[[str], str], *, reasons: bool) -> str:
+        """As `Status.line`; `now` is Unix time."""
+        if self.is_reloading:
+            return "[+] config is being reloaded"
+        if self.last_reload_ok is False and self.last_reload_at is not None:
+            text = f"[-] config refused {ago(now - self.last_reload_at)} ago, the one before stays in force"
+            first, more = self.last_reload_problems[:1], len(self.last_reload_problems) - 1
+            if first and reasons:
+                text += f": {tidy(clean(first[0]))}" + (f" (and {more} more)" if more else "")
+            return text
+        text = f"[+] config in force for {ago(now - self.loaded_at)}"
+        return f"{text}: {tidy(clean(self.source))}" if reasons else text
+
+    def report(self, clean: Callable[[str], str]) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "source": clean(self.source),
+            "loaded_at": iso(self.loaded_at),
+            "is_reloading": self.is_reloading,
+            "last_reload_at": None if self.last_reload_at is None else iso(self.last_reload_at),
+            "last_reload_ok": self.last_reload_ok,
+            "last_reload_problems": [tidy(clean(problem)) for problem in self.last_reload_problems],
+        }
 
 
 class Health:
@@ -152,6 +241,7 @@ class Health:
         self._started: float | None = None
         self.statuses: dict[str, Status] = {}
         self.stopping = False  # set once, when the process has been asked to end
+        self.config: ConfigState | None = None  # whoever loads configs replaces it
 
     def add(self, key: str, *, required: bool | None = None) -> Status:
         """A new status, `starting`. A key that exists already is replaced: its part was.
@@ -178,8 +268,8 @@ class Health:
         self.statuses.pop(key, None)
 
     def is_ready(self) -> bool:
-        required = [status for status in self.statuses.values() if status.required]
-        return not self.stopping and bool(required) and all(status.is_good for status in required)
+        statuses = self.statuses.values()
+        return not self.stopping and any(s.required for s in statuses) and not any(map(blocks, statuses))
 
     def verdict(self) -> Verdict:
         """`failing`: a required thing is not good. `degraded`: another one is not. Otherwise `ok`.
@@ -188,31 +278,34 @@ class Health:
         """
         if not self.is_ready():
             return "failing"
-        counted = (status for status in self.statuses.values() if status.kind != "edge")
-        return "ok" if all(status.is_good for status in counted) else "degraded"
+        return "ok" if all(urgency(status) > 1 for status in self.statuses.values()) else "degraded"
 
     def lines(self, *, verbose: bool = True, reasons: bool = True) -> list[str]:
-        """What `/readyz` says: the verdict, then each status with age and reason.
+        """What `/readyz` says: the verdict, then each status with age and reason: first what stands in the way, then
+        what else is not good, then the rest. The config comes last.
 
-        Not verbose: only those that stand in the way.
+        Not verbose: only what stands in the way.
         """
         lines = ["ready" if self.is_ready() else "not ready"]
         if self.stopping:
             lines.append("[-] process stopping")
         if not any(status.required for status in self.statuses.values()):
             lines.append("[-] process starting: nothing that is required has been set up yet")
-        lines += [
-            s.line(reasons=reasons) for s in self._sorted() if verbose or (s.required and not s.is_good)
-        ]
+        shown = sorted(self._sorted(), key=urgency) if verbose else [s for s in self._sorted() if blocks(s)]
+        lines += [status.line(reasons=reasons) for status in shown]
+        if verbose and self.config is not None:
+            lines.append(self.config.line(self._wall(), self._clean, reasons=reasons))
         return lines
 
     def report(self, now: float) -> dict[str, Any]:
         """The body of `/health`; lists are sorted by name."""
         report: dict[str, Any] = {
+            "time": iso(self._wall()),
             "status": self.verdict(),
             "ready": self.is_ready(),
             "stopping": self.stopping,
             "uptime_seconds": 0.0 if self._started is None else round(now - self._started, 3),
+            "config": None if self.config is None else self.config.report(self._clean),
             **{shelf: [] for shelf in (*SHELVES.values(), "parts")},
         }
         for status in self._sorted():
@@ -222,6 +315,24 @@ class Health:
     def _sorted(self) -> Iterator[Status]:
         for key in sorted(self.statuses):
             yield self.statuses[key]
+
+
+def blocks(status: Status) -> bool:
+    """It stands in the way of being ready."""
+    return status.required and not status.is_good
+
+
+def urgency(status: Status) -> int:
+    """0: stands in the way, 1: is not good and degrades the verdict, 2: is an edge that is away, 3: is good."""
+    if status.is_good:
+        return 3
+    return 0 if status.required else 1 + (status.kind == "edge")
+
+
+def tidy(text: str) -> str:
+    """One line of bounded length."""
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_REASON_CHARS else text[: MAX_REASON_CHARS - 1] + "…"
 
 
 def ago(seconds: float) -> str:

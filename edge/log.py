@@ -1,35 +1,47 @@
-"""Logging set-up: one line a record on stderr, for a person or as logfmt or JSON, without secrets.
+"""Logging set-up: one line a record on stderr, for a person or as logfmt or JSON, or the journal's own fields.
 
 A call site gives a constant sentence and fields: `log.info("server ready", extra={"server": name})`.
 Whatever a field or message holds, it cannot end the line or steer a terminal: control characters
-are escaped. Tracebacks are one field, or, in the form for a person, indented lines of their own.
+are escaped. Tracebacks are one field, or, in the form for a person, indented lines of their own. No form has secrets.
 
 Lines are written by the task that logs, at once; a reader of stderr that stands still holds us up,
 as it does any program. That is accepted: a log that quietly loses lines is worse on a small box.
 """
 
+import base64
+import html
+import itertools
 import json
 import logging
+import os
 import re
 import sys
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
-Format = Literal["auto", "text", "json"]
+from edge import journal
+
+Format = Literal["auto", "text", "json", "journal"]
 
 SHORTEST_SECRET = 4  # a shorter value is in half of all lines; redacting it would only blur them
+SHORTEST_BASE64 = 6  # of a shorter one too little is left to be sure
+URL_SAFE = str.maketrans("+/", "-_")
 HIDDEN = "***"
 OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # C0, C1, line and paragraph separators, bidirectional overrides, lone surrogates
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 BARE_VALUE = re.compile(r"[A-Za-z0-9_.:/@+,*%<>\[\](){}~#!?&;|^$-]+")
+# Syslog's, which the journal has too.
+PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+IDENTIFIER = "mcp-edge"
+PREFIX = "MCP_EDGE_"  # of our fields in the journal
 SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 class Redactor:
-    """Removes the values of secrets, and their URL and JSON forms, from any text."""
+    """Removes the values of secrets from any text, also as they look in a URL, in JSON, HTML or Base64."""
 
     def __init__(self) -> None:
         self._values: set[str] = set()
@@ -37,73 +49,155 @@ class Redactor:
 
     def redact(self, values: Iterable[str]) -> None:
         """From now on these are hidden, too. Values under four characters are not: see above."""
-        for value in values:
+        for value in itertools.chain.from_iterable((value, urllib.parse.unquote(value)) for value in values):
             if len(value) >= SHORTEST_SECRET:
                 once = written_forms(value)
                 self._values.update({value}, once, *map(written_forms, once))  # JSON in a repr, and the like
+                self._values.update(base64_forms(value))
         if self._values:  # longest first, so that one secret inside another leaves no rest
             self._pattern = re.compile("|".join(map(re.escape, sorted(self._values, key=len, reverse=True))))
 
     def clean(self, text: str) -> str:
-        return self._pattern.sub(HIDDEN, text) if self._pattern else text
+        # Nearly all texts have none, which is found out sooner this way than by the pattern.
+        if self._pattern is None or not any(value in text for value in self._values):
+            return text
+        return self._pattern.sub(HIDDEN, text)
 
 
 def written_forms(value: str) -> set[str]:
-    """How a value looks in a URL, in JSON and in a Python repr."""
-    return {
+    """How a value looks in a URL or a form, in JSON, in HTML, and in a Python repr."""
+    escapes = {
         urllib.parse.quote(value, safe=""),
         urllib.parse.quote(value),
+        urllib.parse.quote_plus(value),
+    }
+    return {
+        *escapes,
+        *(re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), text) for text in escapes),
         quoted(value)[1:-1],
         json.dumps(value)[1:-1],
+        html.escape(value),
         repr(value)[1:-1],
     }
 
 
+def base64_forms(value: str) -> set[str]:
+    """How a value looks inside of something that is Base64 (as `user:password` in an Authorization field): three ways,
+    by where it begins. The letters that its neighbours have a share in are left out."""
+    raw = value.encode(errors="surrogatepass")
+    forms: set[str] = set()
+    for before in range(3):
+        encode = base64.b64encode(b"\0" * before + raw).decode()
+        first, last = -(-before * 8 // 6), (before + len(raw)) * 8 // 6
+        for text in (encode[first:last], encode[first:last].translate(URL_SAFE)):
+            if len(text) >= SHORTEST_BASE64:
+                forms.add(text)
+    return forms
+
+
 def set_up(
-    level: str, form: Format = "auto", *, redactor: Redactor | None = None, stream: TextIO | None = None
+    level: str,
+    form: Format = "auto",
+    *,
+    redactor: Redactor | None = None,
+    stream: TextIO | None = None,
+    env: Mapping[str, str] = os.environ,
+    journal_socket: str = journal.SOCKET,
 ) -> None:
     """Replace all logging by ours: `edge.*` from `level` up, other libraries from warnings up.
 
-    `auto` is the form for a person on a terminal, logfmt elsewhere.
+    `auto` is the journal's form if `stream` (stderr) leads to it, as `$JOURNAL_STREAM` in `env` says; else the form for
+    a person on a terminal, and logfmt elsewhere. Lines to the journal over a stream begin with their priority.
     """
     out = sys.stderr if stream is None else stream
-    handler = logging.StreamHandler(out)
-    handler.setFormatter(LineFormatter(form, person=out.isatty(), clean=(redactor or Redactor()).clean))
+    clean = (redactor or Redactor()).clean
+    goes_to_journal = has_descriptor(out) and journal.is_stream_of(env, out.fileno())
+    if form == "auto" and goes_to_journal:
+        form = "journal"
+    lines = logging.StreamHandler(out)
+    lines.setFormatter(LineFormatter(form, person=out.isatty(), clean=clean, with_priority=goes_to_journal))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
-    root.addHandler(handler)
+        if isinstance(old, JournalHandler):
+            old.close()
+    root.addHandler(
+        JournalHandler(journal.Journal(journal_socket), lines, clean) if form == "journal" else lines
+    )
     root.setLevel(logging.WARNING)
     logging.getLogger("edge").setLevel(level.upper())
     logging.raiseExceptions = False  # stderr that is gone must not take anything down with it
 
 
-class LineFormatter(logging.Formatter):
-    """A record as one line. `person` decides what `auto` means."""
+def has_descriptor(stream: TextIO) -> bool:
+    try:
+        stream.fileno()
+    except (OSError, ValueError):
+        return False
+    return True
 
-    def __init__(self, form: Format, *, person: bool, clean: Callable[[str], str]) -> None:
+
+class Parts:
+    """A record taken apart, without secrets: its sentence and its fields, tracebacks among them."""
+
+    __slots__ = ("fields", "message")
+
+    def __init__(
+        self, record: logging.LogRecord, clean: Callable[[str], str], formatter: logging.Formatter
+    ) -> None:
+        extra = {name: value for name, value in vars(record).items() if name not in OWN_ATTRIBUTES}
+        self.message = clean(record.getMessage())
+        self.fields: dict[str, str | int | float | bool | None] = {}
+        for name, value in extra.items():
+            is_plain = value is None or isinstance(value, bool | int | float)
+            self.fields[key(name)] = value if is_plain else clean(str(value))
+        if record.exc_info:
+            self.fields["exc"] = clean(formatter.formatException(record.exc_info))
+        if record.stack_info:
+            self.fields["stack"] = clean(record.stack_info)
+
+
+class LineFormatter(logging.Formatter):
+    """A record as one line. `person` decides what `auto` means; `with_priority`: `<6>` and the like come first."""
+
+    def __init__(
+        self, form: Format, *, person: bool, clean: Callable[[str], str], with_priority: bool = False
+    ) -> None:
         super().__init__()
         self._clean = clean
-        self._write = {
-            "auto": for_a_person if person else as_logfmt,
-            "text": for_a_person if person else as_logfmt,
-            "json": as_json,
-        }[form]
+        self._with_priority = with_priority
+        self._write = as_json if form == "json" else for_a_person if person else as_logfmt
 
     def format(self, record: logging.LogRecord) -> str:
-        extra = {name: value for name, value in vars(record).items() if name not in OWN_ATTRIBUTES}
-        fields = {key(name): self._tidy(value) for name, value in extra.items()}
-        if record.exc_info:
-            fields["exc"] = self._clean(self.formatException(record.exc_info))
-        if record.stack_info:
-            fields["stack"] = self._clean(record.stack_info)
+        parts = Parts(record, self._clean, self)
         # once more over the whole: a secret may have been put together from message and field
-        return self._clean(self._write(record, self._clean(record.getMessage()), fields))
+        text = self._clean(self._write(record, parts.message, parts.fields))
+        return f"<{priority(record)}>{text}" if self._with_priority else text
 
-    def _tidy(self, value: object) -> str | int | float | bool | None:
-        if value is None or isinstance(value, bool | int | float):
-            return value
-        return self._clean(str(value))
+
+class JournalHandler(logging.Handler):
+    """Records as entries of the journal; what cannot be sent there, for whatever reason, becomes a line."""
+
+    def __init__(self, way: journal.Journal, lines: logging.Handler, clean: Callable[[str], str]) -> None:
+        super().__init__()
+        self._way = way
+        self._lines = lines
+        self._clean = clean
+        self._formatter = logging.Formatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        parts = Parts(record, self._clean, self._formatter)
+        entry = [
+            (name, self._clean(text)) for name, text in journal_fields(record, parts.message, parts.fields)
+        ]
+        try:
+            self._way.send(journal.encoded(entry))
+        except OSError:
+            self._lines.handle(record)
+
+    def close(self) -> None:
+        self._way.close()
+        super().close()
 
 
 Fields = Mapping[str, str | int | float | bool | None]
@@ -111,14 +205,41 @@ Fields = Mapping[str, str | int | float | bool | None]
 
 def for_a_person(record: logging.LogRecord, message: str, fields: Fields) -> str:
     at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+    return f"{at} {record.levelname.lower():<8} {in_words(message, fields)}"
+
+
+def in_words(message: str, fields: Fields) -> str:
+    """Sentence, fields, and tracebacks as lines of their own, which cannot pose as others."""
     short = {name: value for name, value in fields.items() if name not in ("exc", "stack")}
-    line = f"{at} {record.levelname.lower():<8} {escaped(message)}"
+    line = escaped(message)
     if short:
         line += "  " + " ".join(f"{name}={logfmt_value(value)}" for name, value in short.items())
     for block in (fields.get("exc"), fields.get("stack")):
         if isinstance(block, str):
             line += "".join(f"\n    | {escaped(part)}" for part in block.split("\n"))
     return line
+
+
+def journal_fields(record: logging.LogRecord, message: str, fields: Fields) -> Iterator[tuple[str, str]]:
+    """Names and values of an entry. MESSAGE has it all, as `journalctl` shows nothing else; MCP_EDGE_MSG is what does
+    not vary."""
+    yield "MESSAGE", in_words(message, fields)
+    yield "PRIORITY", str(priority(record))
+    yield "SYSLOG_IDENTIFIER", IDENTIFIER
+    yield "CODE_FILE", record.pathname
+    yield "CODE_LINE", str(record.lineno)
+    yield "CODE_FUNC", str(record.funcName)
+    yield f"{PREFIX}MSG", message
+    yield f"{PREFIX}LOGGER", record.name
+    for name, value in fields.items():
+        long_name = journal.field_name(name, PREFIX)
+        if long_name is not None:
+            yield long_name, str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def priority(record: logging.LogRecord) -> int:
+    """Syslog's number for a level; one that is in between counts as the one below."""
+    return next((number for level, number in reversed(PRIORITIES.items()) if record.levelno >= level), 7)
 
 
 def as_logfmt(record: logging.LogRecord, message: str, fields: Fields) -> str:

@@ -24,7 +24,7 @@ from edge.app.reloading import Reloading, options
 from edge.app.workshop import Built, Workshop
 from edge.config.diff import PartKey, UplinkSpec
 from edge.errors import EdgeError
-from edge.health import Health, Status
+from edge.health import ConfigState, Health, Status
 from edge.log import Redactor
 from edge.metrics import Metrics
 from edge.net.addresses import Addresses
@@ -155,6 +155,7 @@ class App:
         self.built = {
             key: self.workshop.build(key, spec, loaded, self.name) for key, spec in loaded.parts.items()
         }
+        self.health.config = ConfigState(source=loaded.source, loaded_at=self.metrics.wall())
         supervisor = self.supervisor = Supervisor([built.slot for built in self.built.values()])
         self.put_in_force()
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

@@ -5,9 +5,10 @@ what was built is thrown away, what had been started is stopped. After it nothin
 turns out bad is taken back by the same way (`confirm_s`).
 """
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -63,6 +64,7 @@ class Reloading:
         tells = not (asked.plan or app.is_stopping)
         if tells:
             app.notify.reloading()
+            self._show(is_reloading=True)
         verdict = await self._judge(asked)
         if tells and not app.is_stopping:
             app.notify.ready(app.sentence())
@@ -125,6 +127,7 @@ class Reloading:
         def commit() -> None:
             nonlocal is_in_force
             is_in_force = True
+            self._show(source=loaded.source, loaded_at=app.metrics.wall())
             for key in changes.removed:
                 del app.built[key]
             for key, built in new.items():
@@ -194,9 +197,21 @@ class Reloading:
         bad = [key for key in sorted(good) if key in statuses and not statuses[key].is_good]
         return [(key, statuses[key].reason or statuses[key].state) for key in bad]
 
+    def _show(self, **changes: Any) -> None:
+        """In health, whose `config` has these fields."""
+        health = self._app.health
+        if health.config is not None:
+            health.config = dataclasses.replace(health.config, **changes)
+
     def _note(self, verdict: Verdict) -> None:
-        """In log and metrics."""
+        """In health, log and metrics."""
         metrics = self._app.metrics
+        self._show(
+            is_reloading=False,
+            last_reload_at=metrics.wall(),
+            last_reload_ok=verdict.is_good,
+            last_reload_problems=tuple(map(str, verdict.problems)),
+        )
         metrics.config_reloads.add("success" if verdict.is_good else "error")
         metrics.config_last_reload_ok = verdict.is_good
         if verdict.is_good:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from edge.config.model import EdgeConfig, StdioServerConfig
-from edge.config.secrets import SECRET_NAME, Expanded, inserted_into
+from edge.config.secrets import SECRET_NAME, Expanded, credentials_in, inserted_into, written_into
 
 
 def secrets_of(config: EdgeConfig) -> Iterator[str]:
@@ -16,13 +16,15 @@ def secrets_of(config: EdgeConfig) -> Iterator[str]:
         yield config.admin.reload_token.reveal()
     for uplink in config.uplinks.values():
         yield from inserted_into((uplink.url, uplink.proxy, *uplink.headers.values(), *uplink.query.values()))
+        yield from (*written_into(uplink.url), *written_into(uplink.proxy))
+        yield from (*credentials_in(uplink.headers), *credentials_in(uplink.query))
         if uplink.token is not None:
             yield uplink.token.reveal()
     hub = config.hub
     if hub is not None and hub.jwt is not None:
         yield hub.jwt.secret.reveal()
     if hub is not None and hub.webhook is not None:
-        yield from inserted_into((hub.webhook.url,))
+        yield from (*inserted_into((hub.webhook.url,)), *written_into(hub.webhook.url))
         if hub.webhook.bearer is not None:
             yield hub.webhook.bearer.reveal()
     for server in config.servers.values():
@@ -32,5 +34,6 @@ def secrets_of(config: EdgeConfig) -> Iterator[str]:
             yield from (value for value in named if not isinstance(value, Expanded))
         else:
             yield from inserted_into((server.url, *server.headers.values()))
+            yield from (*written_into(server.url), *credentials_in(server.headers))
             if server.bearer is not None:
                 yield server.bearer.reveal()

@@ -75,7 +75,9 @@ def build_parser() -> Parser:
     run.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), help="instead of log.level"
     )
-    run.add_argument("--log-format", choices=("auto", "text", "json"), help="instead of log.format")
+    run.add_argument(
+        "--log-format", choices=("auto", "text", "json", "journal"), help="instead of log.format"
+    )
 
     add_connect(add("connect"))
 
@@ -87,6 +89,12 @@ def build_parser() -> Parser:
     add_config(health)
     health.add_argument("--url", metavar="URL", help="of the admin listener")
     health.add_argument("--json", action="store_true", help="the whole report as JSON")
+    health.add_argument("-v", "--verbose", action="store_true", help="a line for everything, with its reason")
+    health.add_argument(
+        "--nagios",
+        action="store_true",
+        help="as a Nagios check: OK, WARNING, CRITICAL or UNKNOWN; exit 0 to 3",
+    )
     health.add_argument(
         "--timeout-s", type=seconds, default=5.0, metavar="SECONDS", help="how long to wait (default: 5)"
     )
@@ -145,7 +153,7 @@ def add_connect(connect: argparse.ArgumentParser) -> None:
     add("--reconnect-delay", metavar="SECONDS", help="before the first new attempt (default: 1)")
     add("--max-retries", metavar="N", help="end after so many failures in a row (default: 0, never)")
     add("--log-level", metavar="LEVEL", help="debug, info, warning or error")
-    add("--log-format", choices=("auto", "text", "json"), help="as log.format of a config")
+    add("--log-format", choices=("auto", "text", "json", "journal"), help="as log.format of a config")
     add("--verbose", "-v", action="store_true", help="as --log-level debug")
     add("--config", metavar="FILE", help="these options as JSON or TOML, such as local_stdio and gateway")
 

@@ -1,4 +1,7 @@
-"""`mcp-edge health`: asks the admin listener of the running process, prints its verdict and reasons."""
+"""`mcp-edge health`: asks the admin listener of the running process, prints its verdict and reasons.
+
+Exit codes are 0 and 69, or with `--nagios` those of a Nagios check: 0 ok, 1 warning, 2 critical, 3 unknown.
+"""
 
 import argparse
 import os
@@ -23,6 +26,8 @@ from edge.net.http_cold import client
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  bound there, asked here
 
+NEEDED = {"ready", "status", "uptime_seconds"}  # members of a report of ours
+
 ERRNO = re.compile(r"^\[Errno -?[0-9]+\] ")
 
 
@@ -39,28 +44,96 @@ class Unclear(Exception):
     """It cannot be asked; the text says why and what to do."""
 
 
+class Silent(Unclear):
+    """Nobody answers where it should be: as far as can be told, it is down."""
+
+
+class Outcome(NamedTuple):
+    """What a check comes to: its word, its two exit codes, what is known, and numbers in Nagios' form."""
+
+    word: str
+    code: int
+    nagios_word: str
+    nagios_code: int
+    text: str
+    lines: tuple[str, ...] = ()
+    figures: str = ""
+
+
 def health(args: argparse.Namespace) -> int:
+    report: dict[str, Any]
     try:
         place = place_of(args)
-        is_ready, lines, report = ask(place, args.timeout_s)
+        lines, report = ask(place, args.timeout_s)
+        outcome = judged(lines, report)
     except Unclear as exc:
-        if args.json:
-            say_json({"ready": False, "status": "unknown", "error": str(exc)})
-        else:
-            say(f"{painted('unknown', 'red', sys.stdout)}: {harmless(str(exc))}")
-        return exit_codes.UNAVAILABLE
+        outcome = unknown(str(exc), is_down=isinstance(exc, Silent))
+        report = {"ready": False, "status": "unknown", "error": str(exc)}
+    except (ConfigError, UsageError) as exc:
+        if not args.nagios:
+            raise
+        outcome = unknown(str(exc), is_down=False)
+        report = {"ready": False, "status": "unknown", "error": str(exc)}
     if args.json:
         say_json(report)
     else:
-        verdict, *reasons = lines or ["not ready"]
-        say(painted(harmless(verdict), "green" if is_ready else "red", sys.stdout))
-        for line in reasons:
+        show(outcome, in_nagios_form=args.nagios, verbose=args.verbose)
+    return outcome.nagios_code if args.nagios else outcome.code
+
+
+def show(outcome: Outcome, *, in_nagios_form: bool, verbose: bool) -> None:
+    """One line, and with `verbose` one for everything there is."""
+    word, text, lines = outcome.word, outcome.text, outcome.lines
+    if in_nagios_form:  # what follows a bar are numbers, in each line
+        word = outcome.nagios_word
+        text, *rest = (line.replace("|", "/") for line in (text, *lines))
+        lines = tuple(rest)
+        if outcome.figures:
+            text = f"{text} | {outcome.figures}"
+    colour = "green" if outcome.nagios_code == 0 else "yellow" if outcome.nagios_code == 1 else "red"
+    say(f"{painted(word, colour, sys.stdout)} - {harmless(text)}")
+    if verbose:
+        for line in lines:
             say(f"  {harmless(line)}")
-    return exit_codes.OK if is_ready else exit_codes.UNAVAILABLE
 
 
-def ask(place: Place, timeout_s: float) -> tuple[bool, list[str], dict[str, Any]]:
-    """Whether it is ready, the lines of `/readyz?verbose`, the report of `/health`. Raises: Unclear."""
+def unknown(text: str, *, is_down: bool) -> Outcome:
+    """There was no answer, or nobody to be asked."""
+    first, code = ("CRITICAL", 2) if is_down else ("UNKNOWN", 3)
+    return Outcome("UNKNOWN", exit_codes.UNAVAILABLE, first, code, " ".join(text.split()))
+
+
+def judged(lines: list[str], report: dict[str, Any]) -> Outcome:
+    """What the answers of `/readyz?verbose` and `/health` come to."""
+    name = report.get("name") or "mcp-edge"
+    counts = {
+        shelf: (sum(record["connected"] for record in report[shelf]), len(report[shelf]))
+        for shelf in ("servers", "uplinks", "edges")
+        if report.get(shelf)
+    }
+    figures = [f"{shelf}={ready};;;0;{total}" for shelf, (ready, total) in counts.items()]
+    if isinstance(report.get("sessions"), int):
+        figures.append(f"sessions={report['sessions']};;;0")
+    figures.append(f"uptime={report['uptime_seconds']:.0f}s;;;0")
+    rest, numbers = tuple(lines[1:]), " ".join(figures)
+    was_refused = (report.get("config") or {}).get("last_reload_ok") is False
+    if report["status"] == "ok":
+        told = ", ".join(f"{ready} of {total} {shelf} ready" for shelf, (ready, total) in counts.items())
+        told = (told or "ready") + ("; the last reload was refused" if was_refused else "")
+        return Outcome("OK", exit_codes.OK, "OK", 0, f"{name}: {told}", rest, numbers)
+    # Those that count come first, and an edge that is away or a refused config does not.
+    wrong = [
+        line for line in rest if line.startswith("[-] ") and not line.startswith(("[-] edge:", "[-] config "))
+    ]
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    text = f"{name}: {wrong[0].removeprefix('[-] ') if wrong else 'no reason is given'}{more}"
+    if report["ready"]:
+        return Outcome("DEGRADED", exit_codes.OK, "WARNING", 1, text, rest, numbers)
+    return Outcome("NOT READY", exit_codes.UNAVAILABLE, "CRITICAL", 2, text, rest, numbers)
+
+
+def ask(place: Place, timeout_s: float) -> tuple[list[str], dict[str, Any]]:
+    """The lines of `/readyz?verbose`, and the report of `/health`. Raises: Unclear."""
     if place.unix_path:
         try_socket(place, timeout_s)
     try:
@@ -71,17 +144,17 @@ def ask(place: Place, timeout_s: float) -> tuple[bool, list[str], dict[str, Any]
             answer = http.get(f"{place.url}/health")
             report = answer.json() if answer.status_code == 200 else None
     except httpx.TimeoutException:
-        raise Unclear(f"{place.shown} gave no answer in {timeout_s:g} s") from None
+        raise Silent(f"{place.shown} gave no answer in {timeout_s:g} s") from None
     except httpx.ConnectError as exc:
         raise nobody_at(place, exc) from None
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise Unclear(f"{place.shown} cannot be asked: {plain_words(exc)}") from None
     except ValueError:
         report = None
-    if readiness.status_code not in (200, 503) or not isinstance(report, dict) or "ready" not in report:
+    if readiness.status_code not in (200, 503) or not isinstance(report, dict) or not report.keys() >= NEEDED:
         words = f"{place.shown} answers (status {readiness.status_code}), but not as an admin listener of mcp-edge"
         raise Unclear(words)
-    return readiness.status_code == 200, readiness.text.splitlines(), report
+    return readiness.text.splitlines(), report
 
 
 def try_socket(place: Place, timeout_s: float) -> None:
@@ -94,8 +167,8 @@ def try_socket(place: Place, timeout_s: float) -> None:
             raise nobody_at(place, exc) from None
 
 
-def nobody_at(place: Place, exc: Exception) -> Unclear:
-    return Unclear(
+def nobody_at(place: Place, exc: Exception) -> Silent:
+    return Silent(
         f"nothing answers at {place.shown} ({plain_words(exc)}); is mcp-edge running, with this [admin] listen?"
     )
 

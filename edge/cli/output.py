@@ -4,7 +4,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -36,6 +36,16 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class Hiding:
+    """What takes the values of secrets out of all that is printed. `clean` is replaced by whoever has learned some."""
+
+    def __init__(self) -> None:
+        self.clean: Callable[[str], str] = str
+
+
+hiding = Hiding()
+
+
 class OutputFailed(Exception):
     """What was to be printed cannot be; the text says why."""
 
@@ -58,7 +68,7 @@ def put(text: str, *, err: bool = False) -> None:
     if stream is None:
         return
     try:
-        stream.write(text)
+        stream.write(hiding.clean(text))
         stream.flush()
     except BrokenPipeError:
         drop_output(stream)

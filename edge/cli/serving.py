@@ -14,7 +14,7 @@ from edge.app.loaded import Load, Loaded
 from edge.app.secret_values import secrets_of
 from edge.cli import exit_codes
 from edge.cli.configfile import secret_reader
-from edge.cli.output import harmless, say
+from edge.cli.output import harmless, hiding, say
 from edge.config.model import LogConfig
 from edge.errors import ConfigError, EdgeError, leaves
 from edge.log import Redactor, set_up
@@ -50,6 +50,7 @@ def serve(
     config = loaded.config
     redactor = Redactor()
     redactor.redact(secrets_of(config))
+    hiding.clean = redactor.clean  # also in the traceback of a bug that ends us
     set_up(config.log.level, config.log.format, redactor=redactor)
     for text in loaded.warnings:
         log.warning(text)
@@ -71,7 +72,7 @@ def serve(
     )
 
     def announce(app: App) -> None:
-        say(redactor.clean("\n".join(harmless(line) for line in announcement(app).split("\n"))))
+        say("\n".join(harmless(line) for line in announcement(app).split("\n")))
 
     try:
         trio.run(app.run, announce)
@@ -80,7 +81,7 @@ def serve(
         parts = list(leaves(exc)) if isinstance(exc, BaseExceptionGroup) else [exc]
         if all(isinstance(part, EdgeError) and not isinstance(part, ConfigError) for part in parts):
             for part in parts:
-                say(f"mcp-edge: {harmless(redactor.clean(str(part)))}", err=True)
+                say(f"mcp-edge: {harmless(str(part))}", err=True)
             return exit_codes.UNAVAILABLE
         raise
     return exit_codes.OK

@@ -282,10 +282,11 @@ UpstreamConfig = ServerConfig | LinkServerConfig  # what an upstream can be made
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
-    """What is logged, and how: `auto` is text for a person on a terminal, and for a program elsewhere."""
+    """What is logged, and how: `auto` is the journal's own form under systemd, else text, for a person on a terminal
+    and for a program elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "text", "json"] = "auto"
+    format: Literal["auto", "text", "json", "journal"] = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,7 @@ COMMENTS: Mapping[str, str] = {
     "admin.control": "where `mcp-edge reload` finds us: unix:/path, or off; default: $RUNTIME_DIRECTORY/control.sock",
     "admin.reload_token": "by reload_token_env, _file or _credential: allows POST /-/reload over TCP",
     "log.level": "debug | info | warning | error",
-    "log.format": "auto | text | json",
+    "log.format": "auto | text | json | journal",
     "command": "a list, or one string split as a shell would; no shell runs it",
     "env": "the child gets this and a small clean base, not our environment",
     "cwd": "an absolute path; default: ours",

@@ -18,16 +18,19 @@ from edge.metrics import Metrics
 from edge.net.http_server import HttpRequest, Refusal, Reply
 from edge.parts import reload_face
 from edge.parts.reload_face import ReloadDesk
-from edge.parts.status_page import SECURITY_POLICY, page
+from edge.parts.status_page import page
+from edge.parts.status_style import SECURITY_POLICY
 
 TEXT = "text/plain; charset=utf-8"
 NO_STORE = ("Cache-Control", "no-store")
 FOR_EVERYBODY = {
-    "name", "state", "required", "connected", "since", "state_seconds", "last_seen_seconds_ago",
-    "last_error_seconds_ago", "restarts", "tools_count", "reconnects", "dialect", "failures",
-    "next_attempt_in_s", "connections", "resumed", "rtt_s", "bytes_received", "bytes_sent", "calls_in_flight",
+    "name", "state", "required", "connected", "since", "state_seconds", "last_success", "last_seen_seconds_ago",
+    "last_error_seconds_ago", "restarts", "backoff_s", "next_attempt_in_s", "tools_count", "reconnects", "dialect",
+    "failures", "connections", "resumed", "rtt_s", "bytes_received", "bytes_sent", "calls_in_flight",
 }  # fmt: skip
 """Members of a record in `/health` that callers elsewhere see."""
+CONFIG_FOR_EVERYBODY = {"loaded_at", "is_reloading", "last_reload_at", "last_reload_ok"}
+"""The same of `config`."""
 
 
 class AdminFace:
@@ -121,6 +124,8 @@ class AdminFace:
             if edge is not None:
                 record["tools_count"] = edge.tools_count
         if not is_this_machine(request.peer):
+            if report["config"] is not None:
+                report["config"] = {name: report["config"][name] for name in CONFIG_FOR_EVERYBODY}
             for shelf in (*SHELVES.values(), "parts"):
                 report[shelf] = [
                     {key: value for key, value in record.items() if key in FOR_EVERYBODY}

@@ -34,7 +34,10 @@ async def answer(call: Call, gateway: Gateway, metrics: Metrics) -> str | None:
             text = encode_result(request.id, await gateway.dispatch(call))
             result = "success"
         except EdgeError as exc:
-            text = error_text(request.id, exc)
+            text = error_text(request.id, exc, call)
+        except Exception as exc:  # a bug: whoever ends the request logs it, and then says which it was
+            exc.add_note(" ".join(f"{name}={value}" for name, value in told_of(call).items()))
+            raise
         finally:
             metrics.request(label_of(request.method), result, trio.current_time() - started)
     for note in call.regrets or ():
@@ -43,8 +46,8 @@ async def answer(call: Call, gateway: Gateway, metrics: Metrics) -> str | None:
         if flight.cancelled:
             return None
         if flight.cut_off is not None:
-            return error_text(request.id, flight.cut_off)
-        return error_text(request.id, TimedOut(flight.server or "gateway", flight.limit_s))
+            return error_text(request.id, flight.cut_off, call)
+        return error_text(request.id, TimedOut(flight.server or "gateway", flight.limit_s), call)
     return text
 
 
@@ -69,9 +72,19 @@ def taken_id_text(request_id: Id) -> str:
     return encode_error(request_id, INVALID_REQUEST, "a request with this id is in flight already")
 
 
-def error_text(request_id: Id, exc: EdgeError) -> str:
-    """The response that a client gets for `exc`."""
+def told_of(call: Call) -> dict[str, str]:
+    """Which call it is, for the log: not what it was called with."""
+    method = label_of(call.request.method)
+    told = {"method": method, "id": call.request.id[:64], "server": call.flight.server or ""}
+    params = call.request.params
+    if params is not None and isinstance(params.value, dict) and method in ("tools/call", "prompts/get"):
+        told["item"] = str(params.value.get("name"))[:128]
+    return {name: value for name, value in told.items() if value}
+
+
+def error_text(request_id: Id, exc: EdgeError, call: Call | None = None) -> str:
+    """The response that a client gets for `exc`; `call` is for the log."""
     fault = fault_of(exc)
     if not isinstance(exc, RpcError):
-        log.debug("call failed", extra={"reason": str(exc)})
+        log.debug("call failed", extra={**({} if call is None else told_of(call)), "reason": str(exc)})
     return encode_error(request_id, fault.code, fault.message, fault.data)

@@ -6,7 +6,7 @@ Source: MCP 2025-11-25, Pagination. The bounds are against a server whose cursor
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
-from edge.errors import RemoteProtocolError, RpcError, TimedOut
+from edge.errors import EdgeError, RemoteProtocolError, RpcError, TimedOut, UpstreamError
 from edge.net.http_client import BadAnswer
 from edge.parts.server_http import HttpRefused
 from edge.proto.jsonrpc import METHOD_NOT_FOUND
@@ -32,6 +32,14 @@ class CatalogLoader:
         self._log = log
         self._items: dict[Kind, tuple[Item, ...]] = {}
         self._problems: dict[Kind, tuple[str, ...]] = {}
+        self._unread: dict[Kind, str] = {}  # why not, of those whose last reading failed
+        self._said: dict[Kind, str] = {}  # what the log has of failures that are not over
+
+    @property
+    def problem(self) -> str | None:
+        """Why a list could not be read the last time, None if all could. A list that the server does not have, though
+        its capabilities say so, is no trouble."""
+        return next((f"{kind.list_method}: {reason}" for kind, reason in self._unread.items()), None)
 
     def renewed(self, init: InitializeResult) -> None:
         """A new session: its capabilities count from now on."""
@@ -60,6 +68,7 @@ class CatalogLoader:
             if not isinstance(self._init.capabilities.get(kind.capability), dict):
                 self._items.pop(kind, None)
                 self._problems.pop(kind, None)
+                self._unread.pop(kind, None)
                 continue
             try:
                 await self._load_one(kind, ask)
@@ -67,9 +76,23 @@ class CatalogLoader:
                 if kind is Kind.TEMPLATES and isinstance(exc, RpcError) and exc.code == METHOD_NOT_FOUND:
                     continue  # no word in the capabilities tells templates from resources
                 is_good = False
-                extra = {"server": self._server, "list": kind.value, "reason": str(exc)}
-                self._log.warning("list could not be read", extra=extra)
+                self._note_failure(kind, exc)
+            else:
+                self._unread.pop(kind, None)
+                self._said.pop(kind, None)
         return is_good
+
+    def _note_failure(self, kind: Kind, exc: EdgeError) -> None:
+        """Said only when it is news: it is tried again and again."""
+        reason = exc.text if isinstance(exc, UpstreamError) else str(exc)
+        if isinstance(exc, RpcError) and exc.code == METHOD_NOT_FOUND:
+            self._unread.pop(kind, None)
+        else:
+            self._unread[kind] = reason
+        extra = {"server": self._server, "list": kind.value, "reason": reason}
+        if self._said.get(kind) != reason:
+            self._log.warning("list could not be read", extra=extra)
+        self._said[kind] = reason
 
     async def _load_one(self, kind: Kind, ask: Ask) -> None:
         items: dict[str, Item] = {}  # by key: the first of equal ones stays

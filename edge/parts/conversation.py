@@ -21,6 +21,7 @@ from edge.parts.catalog_loader import CatalogLoader
 from edge.parts.channel import Channel, Ended, Notify
 from edge.parts.desired import Desired
 from edge.parts.flag import Flag
+from edge.proto.jsonrpc import METHOD_NOT_FOUND
 from edge.proto.jsontext import Raw
 from edge.proto.listing import KINDS, Kind
 from edge.proto.mcp import InitializeResult, initialize_params
@@ -28,7 +29,7 @@ from edge.proto.mcp import InitializeResult, initialize_params
 DEBOUNCE_S = 0.2
 REFRESH_SHARE = 5.0  # reading lists again and again takes no more than one part in so many of the time ...
 LONGEST_DEBOUNCE_S = 5.0  # ... unless that would be longer
-RETRY_LISTS_S = 10.0  # before lists are read again, all of them, if that failed
+RETRY_LISTS_S = 10.0  # before lists are read again, all of them, if that failed; longer each time
 START_TIMEOUT_S = 30.0  # of servers that we do not start ourselves; also for one page of a list
 PING_TIMEOUT_S = 10.0
 BUSY_SILENCE_S = 600.0  # a server with calls to do may be silent this long, or twice the calls' own limit
@@ -73,12 +74,14 @@ class Conversation:
             config.start_timeout_s if isinstance(config, StdioServerConfig) else START_TIMEOUT_S
         )
         self._busy_silence_s = max(BUSY_SILENCE_S, 2 * config.call_timeout_s)
-        self._last_heard = trio.current_time()
+        self._last_heard = self._last_success = self._probed_at = trio.current_time()
+        self._probe_method = "ping"
         self._sessions = 0  # how many times a lost session was replaced
         self._renewing: trio.Lock | None = None  # made when it is needed, which is never for most
         self._lost: SessionLost | None = None  # while there is no session: it is being replaced, or will be
         self._stale: tuple[Kind, ...] = ()  # of KINDS, in that order
         self._debounce_s = DEBOUNCE_S
+        self._retry_s = RETRY_LISTS_S
         self._refresh_at = math.inf  # before `keep`
         self._has_wishes = False  # that the server has not been told
         self._is_doubted = False
@@ -98,6 +101,15 @@ class Conversation:
         if self._loader is None:
             raise AssertionError("not initialized yet")
         return self._loader
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with it although it can be called: a list that could not be read."""
+        return self.loader.problem
+
+    @property
+    def is_suspended(self) -> bool:
+        return self._channel.is_suspended
 
     # -- requests
 
@@ -132,14 +144,16 @@ class Conversation:
 
     def _heard(self) -> None:
         """An exchange succeeded, be it a call, a list or a probe."""
-        self._last_heard = self._metrics.last_success = trio.current_time()
+        self._last_heard = self._last_success = self._metrics.last_success = trio.current_time()
         self._status.succeeded()
 
     # -- from begin to end
 
     async def begin(self) -> None:
         """Initialize, say again what is desired, read all lists. Raises EdgeError if it is no use."""
+        self._status.trying("no answer to initialize yet")
         await self._handshake()
+        self._status.trying("it has not answered for all of its lists yet")
         self._loader = CatalogLoader(self._config.name, self.init, self._log)
         await self._tell_desired()
         await self.refresh(KINDS)
@@ -149,7 +163,7 @@ class Conversation:
 
         One task while there is nothing to do: a hub has thousands of these.
         """
-        self._refresh_at = min(self._refresh_at, trio.current_time() + self._config.list_refresh_s)
+        self._refresh_at = min(self._refresh_at, trio.current_time() + self._list_wait_s())
         while True:
             await self._probe(is_reading=False)
             async with trio.open_nursery() as nursery:
@@ -171,8 +185,6 @@ class Conversation:
 
     def update(self, config: UpstreamConfig) -> None:
         """Go by these settings from now on; waits begin anew with them."""
-        if config.list_refresh_s != self._config.list_refresh_s:
-            self._has_stale.set()  # by none in particular: all lists are read, and then the wait is the new one
         self._config = config
         self._busy_silence_s = max(BUSY_SILENCE_S, 2 * config.call_timeout_s)
         self._refresh_at = min(self._refresh_at, trio.current_time() + config.list_refresh_s)
@@ -188,7 +200,7 @@ class Conversation:
         began = trio.current_time()
         is_good = False
         try:
-            is_good = await self.loader.load(kinds, self._ask_in_time)
+            is_good = await self.loader.load(kinds, self._ask_for_list)
         finally:
             self._metrics.refresh("success" if is_good else "error", trio.current_time() - began)
 
@@ -210,7 +222,7 @@ class Conversation:
             raise Ended(self._config.name, "answered initialize wrongly", str(exc)) from exc
         finally:
             self._metrics.initialize(result, trio.current_time() - began)
-        self._last_heard = trio.current_time()
+        self._last_heard = self._last_success = trio.current_time()
 
     async def _tell_desired(self) -> None:
         self.level = self._desired.level
@@ -252,12 +264,16 @@ class Conversation:
         """Past the lock of `ask`, for those that hold it."""
         return await self._in_time(self._channel.request(method, params))
 
-    async def _ask_in_time(self, method: str, params: str | None) -> Raw:
-        """For the lists. Where no answer comes it is asked whether anybody is there: if not, that is the news."""
+    async def _ask_for_list(self, method: str, params: str | None) -> Raw:
+        """Where no answer comes it is asked whether anybody is there: if not, that is the news, and raises Ended."""
         try:
             return await self._in_time(self.ask(method, params))
-        except TimedOut:
-            await self._ping()
+        except TimedOut as exc:
+            try:
+                await self._ping()
+            except Ended as ended:
+                reason = f"no answer to {method} in {exc.waited_s:g} s, nor to ping in {PING_TIMEOUT_S:g} s"
+                raise Ended(self._config.name, reason) from ended
             raise
 
     async def _in_time(self, exchange: Awaitable[T]) -> T:
@@ -279,10 +295,20 @@ class Conversation:
             self._log.debug("lists stay as they are", extra={"server": self._config.name, "reason": str(exc)})
             wait_s = min(wait_s, RETRY_LISTS_S)  # the probe, which such an error wakes, decides what it means
         else:
+            wait_s = self._list_wait_s()
             refreshed()
             took_s = trio.current_time() - began
             self._debounce_s = min(max(DEBOUNCE_S, REFRESH_SHARE * took_s), LONGEST_DEBOUNCE_S)
         self._refresh_at = trio.current_time() + (self._debounce_s if self._stale else wait_s)
+
+    def _list_wait_s(self) -> float:
+        """Until all lists are read again: sooner where one could not be, and each time twice as long."""
+        usual_s = self._config.list_refresh_s
+        if self.problem is None:
+            self._retry_s = RETRY_LISTS_S
+            return usual_s
+        wait_s, self._retry_s = min(usual_s, self._retry_s), min(2 * self._retry_s, usual_s)
+        return wait_s
 
     def _take_stale(self) -> tuple[Kind, ...]:
         stale, self._stale = self._stale, ()
@@ -314,21 +340,28 @@ class Conversation:
             self._news.clear()
 
     def _silence_left(self) -> float:
-        """Seconds until a ping is due. A server that works on calls may not come to answer one."""
-        silence = trio.current_time() - self._last_heard
-        if self._metrics.inflight == 0:
-            return max(0.0, self._config.probe_s - silence)
-        return max(0.0, min(self._config.probe_s, self._busy_silence_s - silence))
+        """Seconds until a ping is due: so long after the last good answer, or the last ping.
+
+        A server that works on calls may not come to answer one. It is asked all the same, as its health rests on it,
+        and judged by that only after a long silence.
+        """
+        now = trio.current_time()
+        left = max(self._last_success, self._probed_at) + self._config.probe_s - now
+        if self._metrics.inflight:
+            left = min(left, self._last_heard + self._busy_silence_s - now)
+        return max(0.0, left)
 
     async def _ping(self) -> None:
-        asked_at = trio.current_time()
+        asked_at = self._probed_at = trio.current_time()
         try:
             with trio.move_on_after(PING_TIMEOUT_S):
-                await self.ask("ping", None)
+                await self.ask(self._probe_method, None)
                 self._metrics.health_check("success")
                 return
-        except RpcError:
+        except RpcError as exc:
             self._metrics.health_check("success")  # refusing is a sign of life
+            if exc.code == METHOD_NOT_FOUND:
+                self._has_no_ping()
             return
         except EdgeError:
             self._metrics.health_check("failure")
@@ -337,4 +370,14 @@ class Conversation:
         was_heard = self._last_heard > asked_at
         has_excuse = self._metrics.inflight > 0 and asked_at - self._last_heard < self._busy_silence_s
         if not (was_heard or has_excuse or self._channel.is_suspended):
-            raise Ended(self._config.name, f"no answer to ping in {PING_TIMEOUT_S:g} s")
+            raise Ended(self._config.name, f"no answer to {self._probe_method} in {PING_TIMEOUT_S:g} s")
+
+    def _has_no_ping(self) -> None:
+        """A list is as good; without one, that it refused is all that there is to have."""
+        lists = (kind.list_method for kind in KINDS if kind.capability in self.init.capabilities)
+        method = next(lists, None) if self._probe_method == "ping" else None
+        if method is None:
+            self._heard()
+        else:
+            self._probe_method = method
+            self.doubted()

@@ -313,7 +313,7 @@ class Edges:
         known = self._known.get(link.name)
         if known is not None and known.link is link and known.upstream.is_ready:
             known.upstream.metrics.connected = True
-            known.status.ready()
+            known.upstream.resumed()
 
     def settle(self, link: HubLink) -> None:
         """What follows from the end of its carrier or of itself. More than once does no harm."""

@@ -113,8 +113,8 @@ class KeptLink:
         self._ready_at: float | None = None  # of the present carrier
         self._was_ready = False
         self._began_at = 0.0
-        self._retry_at: float | None = None
         self._has_hurried = False
+        self._heard = metrics.messages_in, metrics.rtt_s
         self._said: str | None = None
         self._woken = trio.Event()
         self._is_stopping = False
@@ -166,10 +166,9 @@ class KeptLink:
             self._pump.doubt()
 
     async def _attempt(self) -> Lost:
-        self._retry_at, self._ready_at = None, None
+        self._ready_at = None
         self._began_at = trio.current_time()
-        if self.status.state != "degraded":  # since when it is down is counted from when it went down
-            self.status.starting("connecting")
+        self.status.trying("connecting")
         try:
             dialect, carrier = self._begin()
         except EdgeError as exc:
@@ -230,7 +229,7 @@ class KeptLink:
         text = told(lost)
         log.log(logging.WARNING if text != self._said else logging.DEBUG, "link down", extra=extra)
         self._said = text
-        self._retry_at = now + delay
+        self.status.retries_in(delay)
         self._woken = trio.Event()
         with trio.move_on_after(delay):
             await self._woken.wait()
@@ -338,11 +337,13 @@ class KeptLink:
         """Bring `status.detail` and the metrics up to date; called every second."""
         metrics, logical = self._metrics, self._logical
         metrics.inflight = logical.face.inflight if logical is not None else 0
-        wait_s = None if self._retry_at is None else max(0.0, self._retry_at - trio.current_time())
+        heard = metrics.messages_in, metrics.rtt_s  # a message, or the answer to a heartbeat
+        if heard != self._heard:
+            self._heard = heard
+            self.status.succeeded()
         self.status.detail = {
             **self._detail,
             "failures": self._failures,
-            "next_attempt_in_s": None if wait_s is None else round(wait_s, 1),
             "is_resumable": logical is not None and logical.id is not None,
             "calls_in_flight": metrics.inflight,
             "rtt_s": None if metrics.rtt_s is None else round(metrics.rtt_s, 4),

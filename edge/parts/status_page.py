@@ -1,68 +1,25 @@
 """The page of `/status`: the report of `/health` for a person, in one HTML document without scripts.
 
-Everything that comes from outside is escaped, and the security policy allows nothing but the one
-style sheet below, so that a server's error text can show no more than itself. The page asks the
-browser to load it again every few seconds.
+The verdict comes first, then what is wrong, most urgent first, and then everything. All that comes from outside is
+escaped, and the security policy allows nothing but the one style sheet, so that a server's error text can show no more
+than itself. The page asks the browser to load it again every few seconds.
 """
 
-import base64
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from edge.health import ago
+from edge.parts.status_style import STYLE
 
 Record = Mapping[str, Any]
 
 RELOAD_S = 10
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c2127; --soft: #5b6570; --line: #d9dee3; --paper: #f6f7f9;
-  --card: #fff; --good: #12703a; --bad: #b3261e; --wait: #8a5a00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #9aa4ae; --line: #343b42;
-  --paper: #14171a; --card: #1c2024; --good: #63c98b; --bad: #ff8a80; --wait: #e5b454; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
-header { display: flex; flex-wrap: wrap; gap: .25rem 1rem; align-items: baseline; }
-h1 { font-size: 1.4rem; margin: 0; overflow-wrap: anywhere; }
-h2 { font-size: 1rem; margin: 2rem 0 .5rem; }
-a { color: inherit; }
-.soft { color: var(--soft); }
-.good { color: var(--good); } .bad { color: var(--bad); } .wait { color: var(--wait); }
-.state { font-weight: 600; white-space: nowrap; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: 1rem 0 0; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-table { width: 100%; border-collapse: collapse; background: var(--card); border: 1px solid var(--line); }
-th, td { text-align: left; vertical-align: top; padding: .5rem .75rem; border-top: 1px solid var(--line);
-  overflow-wrap: anywhere; }
-th { color: var(--soft); font-weight: 500; font-size: .85rem; border-top: 0; }
-td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
-nav { margin-top: 2rem; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
-@media (max-width: 40rem) {
-  thead { display: none; }
-  table, tbody, tr, td { display: block; }
-  tr { border-top: 1px solid var(--line); padding: .5rem 0; } tr:first-child { border-top: 0; }
-  td { border: 0; padding: .125rem .75rem; display: grid; grid-template-columns: 7rem 1fr; gap: .5rem; }
-  td:empty { display: none; }
-  td::before { content: attr(data-label); color: var(--soft); font-size: .85rem; }
-}
-"""
-STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-SECURITY_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 MAX_EDGE_ROWS = 200
-TONES = {
-    "ready": "good",
-    "ok": "good",
-    "starting": "wait",
-    "degraded": "wait",
-    "failed": "bad",
-    "failing": "bad",
-}
+MAX_LAST_WORDS = 5
+KINDS = {"servers": "server", "uplinks": "uplink", "listeners": "listener", "parts": "part"}
+REQUIRED = '<span class="tag">required</span>'
+URGENT = ("failed", "degraded", "stale", "starting", "stopped")
 
 
 def page(report: Record) -> str:
@@ -75,138 +32,273 @@ def page(report: Record) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<meta http-equiv="refresh" content="{RELOAD_S}">',
         f"<title>{escape(verdict)} · {escape(name)}</title><style>{STYLE}</style></head><body><main>",
-        f"<header><h1>{escape(name)}</h1>{state(verdict)}</header>",
+        '<section class="top">',
+        *banner(report, name, verdict),
         facts(report),
-        "<h2>Servers</h2>",
-        table(SERVER_COLUMNS, report["servers"], none="No MCP server is configured."),
-        *links_of(report),
-        "<h2>Listeners</h2>",
-        table(PART_COLUMNS, report["listeners"], none="None."),
-    ]
-    if report["parts"]:
-        parts += ["<h2>Parts</h2>", table(PART_COLUMNS, report["parts"], none="None.")]
-    parts += [
-        '<nav class="soft"><a href="/readyz?verbose">readiness</a><a href="/health">as JSON</a>'
-        '<a href="/metrics">metrics</a></nav>',
+        "</section>",
+        *trouble(report),
+        *section("Servers", SERVER_COLUMNS, report["servers"], none="No MCP server is configured."),
+        *section("Uplinks", LINK_COLUMNS, report["uplinks"]),
+        *edges(report["edges"]),
+        *section("mcp-edge itself", PART_COLUMNS, [*report["listeners"], *report["parts"]], kind="slim"),
+        footer(report),
         "</main></body></html>\n",
     ]
     return "\n".join(parts)
 
 
-def links_of(report: Record) -> Iterable[str]:
-    """Connections out, and those of edges; of many edges first the ones that are away."""
-    if report["uplinks"]:
-        yield "<h2>Uplinks</h2>"
-        yield table(LINK_COLUMNS, report["uplinks"], none="")
+# -- the verdict
+
+
+def banner(report: Record, name: str, verdict: str) -> Iterator[str]:
+    wrong = list(wrong_in(report))
+    blocking = [(kind, record) for kind, record in wrong if record["required"]]
+    yield f'<div class="verdict {escape(verdict)}"><p>{escape(name)}</p>'
+    match verdict:
+        case "ok":
+            yield f'<h1>Ready</h1><p class="why">{escape(all_is_well(report))}</p>'
+        case "degraded":
+            yield f"<h1>Ready, but {count(len(wrong), 'thing is', 'things are')} not</h1>"
+        case "stopping":
+            yield '<h1>Stopping</h1><p class="why">Calls in flight may end; nothing new is taken.</p>'
+        case _ if blocking:
+            named = ", ".join(f"{kind} {record['name']}" for kind, record in blocking[:3])
+            more = f" and {len(blocking) - 3} more" if len(blocking) > 3 else ""
+            yield f'<h1>Not ready</h1><p class="why">In the way: {escape(named)}{more}.</p>'
+        case _:
+            yield '<h1>Not ready</h1><p class="why">Nothing that is required has been set up yet.</p>'
+    yield "</div>"
+
+
+def all_is_well(report: Record) -> str:
+    """What it is that is ready."""
+    counts = [(len(report["servers"]), "server"), (len(report["uplinks"]), "uplink")]
+    told = [count(number, word, f"{word}s") for number, word in counts if number]
     if edges := report["edges"]:
-        by_need = sorted(edges, key=lambda record: bool(record["connected"]))
-        away = sum(not record["connected"] for record in edges)
-        yield f'<h2>Edges</h2><p class="soft">{len(edges) - away} connected, {away} away</p>'
-        yield table(EDGE_COLUMNS, by_need[:MAX_EDGE_ROWS], none="")
-        if len(edges) > MAX_EDGE_ROWS:
-            yield f'<p class="soft">and {len(edges) - MAX_EDGE_ROWS} more: <a href="/health">as JSON</a></p>'
+        told.append(
+            f"{sum(bool(record['connected']) for record in edges)} of {count(len(edges), 'edge', 'edges')}"
+        )
+    return f"All is well: {', '.join(told)}." if told else "All is well."
+
+
+def count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def facts(report: Record) -> str:
     sessions = report.get("sessions")
-    rows = [
-        ("version", report.get("version")),
-        ("up for", ago(report["uptime_seconds"])),
-        ("ready", "yes" if report["ready"] else "no"),
-        ("client sessions", sessions.get("active") if isinstance(sessions, Mapping) else sessions),
-        *(("endpoint", url) for url in report.get("endpoints", ())),
+    config = report.get("config") or {}
+    rows: list[tuple[str, str, str]] = []  # label, class, HTML
+    for shelf in ("servers", "uplinks", "edges"):
+        if records := report[shelf]:
+            good = sum(bool(record["connected"]) for record in records)
+            tone = "ready" if good == len(records) else "stopped" if shelf == "edges" else "degraded"
+            rows.append((f"{shelf} ready", "number", f'<b class="{tone}">{good}</b> of {len(records)}'))
+    active = sessions.get("active") if isinstance(sessions, Mapping) else sessions
+    rows += [
+        ("client sessions", "number", text(active)),
+        ("up for", "number", text(ago(report["uptime_seconds"]))),
+        ("version", "text", text(report.get("version"))),
+        *(("endpoint", "text wide", text(url)) for url in report.get("endpoints", ())),
+        ("config", "text wide", text(config.get("source"))),
     ]
     shown = (
-        f"<dt>{escape(word)}</dt><dd>{escape(str(value))}</dd>" for word, value in rows if value is not None
+        f'<div class="{"wide" if "wide" in kind else ""}"><dt>{label}</dt><dd class="{kind}">{html}</dd></div>'
+        for label, kind, html in rows
+        if html
     )
-    return f"<dl>{''.join(shown)}</dl>"
+    return f'<dl class="facts">{"".join(shown)}</dl>'
 
 
-def state(word: str) -> str:
-    return f'<span class="state {TONES.get(word, "soft")}">{escape(word)}</span>'
+# -- what is wrong
 
 
-def state_cell(record: Record) -> str:
-    return state(record["state"]) + (' <span class="soft">required</span>' if record["required"] else "")
+def wrong_in(report: Record) -> Iterator[tuple[str, Record]]:
+    """What is not good and counts, with its kind: first what stands in the way."""
+    found = [
+        (kind, record) for shelf, kind in KINDS.items() for record in report[shelf] if not record["connected"]
+    ]
+    yield from sorted(found, key=lambda item: (not item[1]["required"], URGENT.index(item[1]["state"])))
+
+
+def trouble(report: Record) -> Iterator[str]:
+    is_stopping = bool(report.get("stopping"))  # then everything ends, as it should
+    items = [] if is_stopping else [trouble_item(kind, record) for kind, record in wrong_in(report)]
+    items += refused_config(report.get("config") or {})
+    if items:
+        yield f'<h2>Needs attention</h2><ul class="trouble">{"".join(items)}</ul>'
+
+
+def trouble_item(kind: str, record: Record) -> str:
+    state, restarts, backoff_s = record["state"], record["restarts"], record.get("backoff_s")
+    next_s = record.get("next_attempt_in_s")
+    more = [
+        f"for {ago(record['state_seconds'])}",
+        f"last good {age(record['last_seen_seconds_ago'])}",
+        ""
+        if next_s is None
+        else f"next attempt in {ago(next_s)}" + (f" (of {ago(backoff_s)})" if backoff_s else ""),
+        count(restarts, "restart", "restarts") if restarts else "",
+        f"to {record['url']}" if record.get("url") else "",
+    ]
+    why = record.get("reason")
+    if not why and record.get("last_error"):
+        why = f"before: {record['last_error']}"
+    last_words = "\n".join(map(str, record.get("stderr", ())[-MAX_LAST_WORDS:]))
+    head = f'<span class="kind">{kind}</span><span>{escape(record["name"])}</span>{chip(state)}'
+    if record["required"] and kind != "listener":
+        head += REQUIRED
+    parts = [f"<h3>{head}</h3>"]
+    if why:
+        parts.append(f'<p class="why">{escape(why)}</p>')
+    parts.append(f'<p class="more">{"".join(f"<span>{escape(part)}</span>" for part in more if part)}</p>')
+    if last_words:
+        parts.append(f"<pre>{escape(last_words)}</pre>")
+    kinds = f"{state} blocking" if record["required"] else state
+    return f'<li class="{escape(kinds)}">{"".join(parts)}</li>'
+
+
+def refused_config(config: Record) -> Iterator[str]:
+    """A reload that was refused changes nothing, but somebody meant something by it."""
+    if config.get("last_reload_ok") is not False:
+        return
+    problems = "".join(
+        f'<p class="why">{escape(text)}</p>' for text in config.get("last_reload_problems", ())
+    )
+    yield (
+        f'<li class="degraded"><h3><span class="kind">config</span><span>refused at {moment(config["last_reload_at"])}'
+        f'</span></h3>{problems}<p class="more">The one before stays in force.</p></li>'
+    )
+
+
+# -- everything
+
+
+def edges(records: Sequence[Record]) -> Iterator[str]:
+    """Of many edges first the ones that are away."""
+    by_need = sorted(records, key=lambda record: bool(record["connected"]))
+    away = sum(not record["connected"] for record in records)
+    yield from section(
+        "Edges", EDGE_COLUMNS, by_need[:MAX_EDGE_ROWS], note=f"{len(records) - away} connected, {away} away"
+    )
+    if len(records) > MAX_EDGE_ROWS:
+        more = len(records) - MAX_EDGE_ROWS
+        yield f'<p class="soft">and {more} more: <a href="/health">as JSON</a></p>'
+
+
+def footer(report: Record) -> str:
+    return (
+        f"<footer><span>as of {moment(report.get('time'))}, loaded again every {RELOAD_S}\u00a0s</span>"
+        '<a href="/readyz?verbose">readiness</a><a href="/health">as JSON</a><a href="/metrics">metrics</a></footer>'
+    )
+
+
+def chip(state: str) -> str:
+    return f'<span class="chip {escape(state)}">{escape(state)}</span>'
 
 
 def age(seconds: float | None) -> str:
     return "never" if seconds is None else f"{ago(seconds)} ago"
 
 
-def why_cell(record: Record) -> str:
-    """The present reason; else the last error, softly, because it is over."""
-    if record.get("reason"):
-        return escape(record["reason"])
-    if record.get("last_error"):
-        over = f"{record['last_error']} ({age(record['last_error_seconds_ago'])})"
-        return f'<span class="soft">{escape(over)}</span>'
+def note_cell(record: Record) -> str:
+    """Of what is good its last error, which is over. Why something else is not good stands above."""
+    if record["connected"] and record.get("last_error"):
+        return escape(f"{record['last_error']} ({age(record['last_error_seconds_ago'])})")
     return ""
+
+
+def edge_note_cell(record: Record) -> str:
+    return note_cell(record) if record["connected"] else text(record.get("reason"))
 
 
 def text(value: object) -> str:
     return escape("" if value is None else str(value))
 
 
+def moment(iso: object) -> str:
+    return text(iso).replace("T", " ").replace("Z", " UTC")
+
+
 def milliseconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds * 1000:.0f} ms"
 
 
-def size(count: float | None) -> str:
+def size(number: float | None) -> str:
     """Bytes as a person says it."""
-    if count is None:
+    if number is None:
         return ""
     for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
+        if number < 1024:
+            return f"{number:.0f} {unit}"
+        number /= 1024
+    return f"{number:.1f} GiB"
 
 
 # heading, class of the cell, its HTML
 Column = tuple[str, str, Callable[[Record], str]]
-PART_COLUMNS: Sequence[Column] = (
-    ("name", "", lambda record: text(record["name"])),
-    ("state", "", state_cell),
-    ("for", "number", lambda record: ago(record["state_seconds"])),
-    ("restarts", "number", lambda record: text(record["restarts"])),
-    ("note", "", why_cell),
+NAME: Column = ("name", "name", lambda record: text(record["name"]))
+SERVER_NAME: Column = (
+    "name",
+    "name",
+    lambda record: text(record["name"]) + (REQUIRED if record["required"] else ""),
 )
+STATE: Column = ("state", "state", lambda record: chip(record["state"]))
+FOR: Column = ("for", "number", lambda record: ago(record["state_seconds"]))
+HEARD: Column = ("last good", "number", lambda record: age(record["last_seen_seconds_ago"]))
+TOOLS: Column = ("tools", "number", lambda record: text(record.get("tools_count")))
+RESTARTS: Column = ("restarts", "number", lambda record: text(record["restarts"] or None))
+DIALECT: Column = ("dialect", "", lambda record: text(record.get("dialect")))
+ROUND_TRIP: Column = ("round trip", "number", lambda record: milliseconds(record.get("rtt_s")))
+NOTE: Column = ("last error", "note", note_cell)
+PART_COLUMNS: Sequence[Column] = (NAME, STATE, FOR, RESTARTS, NOTE)
 SERVER_COLUMNS: Sequence[Column] = (
-    *PART_COLUMNS[:3],
-    ("last answer", "number", lambda record: age(record["last_seen_seconds_ago"])),
-    ("tools", "number", lambda record: text(record.get("tools_count"))),
-    *PART_COLUMNS[3:],
+    *(SERVER_NAME, STATE, FOR, HEARD, TOOLS, RESTARTS),
+    ("process", "number", lambda record: text(record.get("pid"))),
+    ("memory", "number", lambda record: size(record.get("memory_bytes"))),
+    NOTE,
 )
 LINK_COLUMNS: Sequence[Column] = (
-    *PART_COLUMNS[:3],
-    ("dialect", "", lambda record: text(record.get("dialect"))),
-    ("failures", "number", lambda record: text(record.get("failures"))),
-    ("round trip", "number", lambda record: milliseconds(record.get("rtt_s"))),
+    *(NAME, STATE, DIALECT, FOR, HEARD),
+    ("failures", "number", lambda record: text(record.get("failures") or None)),
+    ROUND_TRIP,
     ("in", "number", lambda record: size(record.get("bytes_received"))),
     ("out", "number", lambda record: size(record.get("bytes_sent"))),
-    PART_COLUMNS[-1],
+    NOTE,
 )
 EDGE_COLUMNS: Sequence[Column] = (
-    *PART_COLUMNS[:3],
-    ("dialect", "", lambda record: text(record.get("dialect"))),
-    ("last answer", "number", lambda record: age(record["last_seen_seconds_ago"])),
-    ("tools", "number", lambda record: text(record.get("tools_count"))),
-    ("round trip", "number", lambda record: milliseconds(record.get("rtt_s"))),
-    PART_COLUMNS[-1],
+    *(NAME, STATE, DIALECT, FOR, HEARD, TOOLS, ROUND_TRIP),
+    ("note", "note", edge_note_cell),
 )
 
 
-def table(columns: Sequence[Column], records: Iterable[Record], *, none: str) -> str:
-    rows = [f"<tr>{''.join(td(column, record) for column in columns)}</tr>" for record in records]
-    if not rows:
-        return f'<p class="soft">{escape(none)}</p>'
-    head = "".join(f"<th>{label}</th>" for label, _, _ in columns)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+def section(
+    title: str,
+    columns: Sequence[Column],
+    records: Sequence[Record],
+    *,
+    note: str = "",
+    none: str = "",
+    kind: str = "",
+) -> Iterator[str]:
+    """A heading and its table; columns in which no row has anything are left out. Nothing at all without records,
+    unless `none` is said instead."""
+    if not records and not none:
+        return
+    yield f"<h2>{title}{f'<span>{escape(note)}</span>' if note else ''}</h2>"
+    if not records:
+        yield f'<p class="soft">{escape(none)}</p>'
+        return
+    rows = [[cell(record) for _, _, cell in columns] for record in records]
+    kept = [number for number in range(len(columns)) if any(row[number] for row in rows)]
+    head = "".join(f'<th class="{columns[number][1]}">{columns[number][0]}</th>' for number in kept)
+    body = "".join(f"<tr>{cells(columns, kept, row)}</tr>" for row in rows)
+    yield f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def td(column: Column, record: Record) -> str:
+def cells(columns: Sequence[Column], kept: Iterable[int], row: Sequence[str]) -> str:
     """The label is for narrow screens, where rows become cards; an empty cell has no place there."""
-    label, kind, cell = column
-    html = cell(record)
-    return f'<td class="{kind}" data-label="{label}"><div>{html}</div></td>' if html else "<td></td>"
+    return "".join(
+        f'<td class="{columns[number][1]}" data-label="{columns[number][0]}">{row[number]}</td>'
+        for number in kept
+    )

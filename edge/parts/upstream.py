@@ -19,16 +19,17 @@ from edge.errors import EdgeError, RpcError, TimedOut, Unavailable, UpstreamErro
 from edge.health import Status
 from edge.metrics import ServerMetrics
 from edge.parts.channel import Connect, Ended, Notify
-from edge.parts.conversation import Conversation
+from edge.parts.conversation import PING_TIMEOUT_S, Conversation
 from edge.parts.desired import MAX_URIS, Desired, can_subscribe, level_params, uri_params
 from edge.parts.flag import Flag
 from edge.parts.places import Places
 from edge.proto.jsonrpc import METHOD_NOT_FOUND, Notification, Request
 from edge.proto.jsontext import Raw
-from edge.proto.listing import Kind, ServerCatalog
+from edge.proto.listing import KINDS, Kind, ServerCatalog
 
 WAITING_PER_PLACE = 4  # calls that may wait for a free place, for each place there is
 CONTROL_TIMEOUT_S = 30.0  # for subscribe, unsubscribe and setLevel
+STALE_SLACK_S = 5.0  # a probe that is due is not late yet
 
 LIST_CHANGED = {
     "notifications/tools/list_changed": (Kind.TOOLS,),
@@ -73,6 +74,7 @@ class Upstream:
         self._desired = Desired(config.name, log)
         self._max_attempts = retry_of(config).max_attempts
         self._places = Places(config.limits.concurrency)
+        status.stale_after_s = stale_after_s(config)
         self._conversation: Conversation | None = None  # from connected to ended
         self._live: Conversation | None = None  # the same, while it is ready for calls
         self._down = "not started yet"
@@ -136,6 +138,7 @@ class Upstream:
             self._places = Places(config.limits.concurrency)
         self.config = config
         self.status.required = config.required
+        self.status.stale_after_s = stale_after_s(config)
         self._tell_limits()
         if self._conversation is not None:
             self._conversation.update(config)
@@ -159,8 +162,7 @@ class Upstream:
     async def _serve_once(self) -> None:
         """One conversation, from start to end; it only returns by an error or by cancellation."""
         self._down, self._retry_at = "starting", None
-        if self.status.state != "degraded":  # how long it has been down is counted from when it went down
-            self.status.starting()
+        self.status.trying("connecting")
         began = trio.current_time()
         async with self._connect(self) as channel:
             self._conversation = Conversation(
@@ -185,7 +187,7 @@ class Upstream:
         metrics.last_success = now
         self._down_said = None
         self._live = conversation
-        self.status.ready()
+        self.report()
         init = conversation.init
         took_s = round(now - began, 3)
         self._log.info("server ready", extra={"server": self.name, "version": init.version, "took_s": took_s})
@@ -228,6 +230,7 @@ class Upstream:
         self._retry_at = now + delay
         metrics.backoff_s = delay
         self.status.degraded(text)
+        self.status.retries_in(delay)
         # Said again only when there is news: a server may be down for weeks, and /health has the present state.
         extra = {"server": self.name, "reason": text, "retry_s": round(delay, 3)}
         if isinstance(cause, Ended) and cause.is_told:
@@ -249,10 +252,26 @@ class Upstream:
         catalog = self._live.loader.catalog()
         self.metrics.tools_count = len(catalog.tools)
         self.metrics.dropped_items = len(catalog.dropped)
-        self.status.succeeded()
+        self.report()
         if catalog != self.catalog:
             self.catalog = catalog
             self._events.catalog_changed(self)
+
+    def resumed(self) -> None:
+        """What carries it was interrupted and is back: lists whose answers were lost in between are read again now."""
+        if self._live is not None and self._live.problem is not None:
+            self._live.mark_stale(*KINDS)
+        self.report()
+
+    def report(self) -> None:
+        """Say how it is while it can be called: ready if all of its lists could be read the last time."""
+        live = self._live
+        if live is None or live.is_suspended:  # whoever waits for its return says so
+            return
+        if live.problem is not None:
+            self.status.degraded(live.problem)
+        elif self.status.state not in ("ready", "stale"):
+            self.status.ready()
 
     # -- calls
 
@@ -388,6 +407,11 @@ class Upstream:
         if request.method == "ping":
             return "{}"
         raise RpcError(METHOD_NOT_FOUND, f"{request.method[:64]} is not supported by this client")
+
+
+def stale_after_s(config: UpstreamConfig) -> float:
+    """How long an exchange that succeeded counts: until the next one, which a silence brings about, is overdue."""
+    return config.probe_s + PING_TIMEOUT_S + STALE_SLACK_S
 
 
 def retry_of(config: UpstreamConfig) -> BackoffConfig:

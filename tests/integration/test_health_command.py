@@ -1,42 +1,15 @@
-import argparse
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
 
 from edge.cli.arguments import UsageError
-from edge.cli.cmd_health import health
 from edge.errors import ConfigError
-from edge.health import Health
-from edge.metrics import Metrics
-from edge.net.http_server import HttpLimits
-from edge.parts.admin import AdminFace
-from edge.parts.listener import Listener
-
-
-@asynccontextmanager
-async def admin_listener(address: str, status: Health) -> AsyncIterator[str]:
-    """An admin listener, and the address it really has."""
-    metrics = Metrics()
-    face = AdminFace(health=status, metrics=metrics, origins=None, info=lambda: {"name": "plant-7"})
-    listener = Listener(
-        "admin", (address,), None, face, HttpLimits(max_body_bytes=1000), max_connections=10,
-        status=status.add("listener:admin"), metrics=metrics,
-    )  # fmt: skip
-    with trio.fail_after(10):
-        async with trio.open_nursery() as nursery:
-            await nursery.start(listener.run)
-            yield listener.bound[0]
-            nursery.cancel_scope.cancel()
-
-
-async def ask(url: str | None, *, as_json: bool = False) -> int:
-    args = argparse.Namespace(config=None, url=url, json=as_json, timeout_s=5.0)
-    return await trio.to_thread.run_sync(health, args, abandon_on_cancel=True)
-
+from edge.health import ConfigState, Health
+from tests.support.admin_rig import admin_listener, ask
 
 WriteConfig = Callable[[str], object]
 
@@ -50,17 +23,65 @@ def write_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WriteConfig
     return config.write_text
 
 
-async def test_ready_and_not_ready_with_reasons(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_it_prints_one_line_and_more_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     status = Health()
     async with admin_listener("127.0.0.1:0", status) as address:
+        status.add("server:plc").ready()
         assert await ask(f"http://{address}/") == 0
-        assert capsys.readouterr().out.startswith("ready\n  [+] listener:admin ready for ")
+        assert capsys.readouterr().out == "OK - plant-7: 1 of 1 servers ready\n"
         status.add("server:git", required=True).failed("exited with \x1b[31m status 1")
+        status.add("uplink:hq").degraded("refused")
         assert await ask(f"http://{address}") == 69
+        reason = "exited with \\x1b[31m status 1"
+        first = f"NOT READY - plant-7: server:git failed for 0 s (required): {reason} (and 1 more)\n"
+        assert capsys.readouterr().out == first
+        assert await ask(f"http://{address}", verbose=True) == 69
     out = capsys.readouterr().out
-    assert out.startswith("not ready\n")
-    assert "[-] server:git failed for 0 s (required): exited with" in out
+    assert out.startswith(f"{first}  [-] server:git failed for 0 s (required): exited with")
+    assert "\n  [-] uplink:hq degraded for 0 s: refused\n  [+] listener:admin ready for" in out
     assert "\x1b" not in out
+
+
+async def test_what_does_not_count_is_not_given_as_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    status = Health()
+    async with admin_listener("127.0.0.1:0", status) as address:
+        status.add("edge:plant-8").degraded("away")
+        status.add("server:git").degraded("exited with status 1")
+        status.config = ConfigState(
+            source="x", loaded_at=0.0, last_reload_at=0.0, last_reload_ok=False, last_reload_problems=("a",)
+        )
+        assert await ask(f"http://{address}") == 0
+        assert capsys.readouterr().out == (
+            "DEGRADED - plant-7: server:git degraded for 0 s: exited with status 1\n"
+        )
+        status.remove("server:git")
+        assert await ask(f"http://{address}") == 0
+        assert capsys.readouterr().out == ("OK - plant-7: 0 of 1 edges ready; the last reload was refused\n")
+
+
+async def test_a_nagios_check_has_figures_and_no_other_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    status = Health()
+    async with admin_listener("127.0.0.1:0", status) as address:
+        status.add("server:git").degraded("a|b")
+        status.add("uplink:hq").ready()
+        assert await ask(f"http://{address}", nagios=True, verbose=True) == 1
+    first, *rest = capsys.readouterr().out.splitlines()
+    text, figures = first.split(" | ")
+    assert text == "WARNING - plant-7: server:git degraded for 0 s: a/b"
+    assert figures == "servers=0;;;0;1 uplinks=1;;;0;1 sessions=4;;;0 uptime=0s;;;0"
+    assert rest
+    assert not [line for line in rest if "|" in line]
+
+
+async def test_a_nagios_check_that_cannot_tell_whom_to_ask_is_unknown(
+    write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for config in ("[admin\n", "admin = 5\n", "[admin]\nenabled = false\n"):
+        write_config(config)
+        assert await ask(None, nagios=True) == 3
+        assert re.fullmatch(r"UNKNOWN - \S.*\n", capsys.readouterr().out)
+    assert await ask("ftp://x", nagios=True, as_json=True) == 3
+    assert json.loads(capsys.readouterr().out)["status"] == "unknown"
 
 
 async def test_json_is_the_whole_report(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,9 +20,11 @@ Switches are words on the command line:
   refuse          answers initialize with an error
   version=V       negotiates this version
   stderr=TEXT     writes TEXT to stderr at start
+  leak=NAME       writes the value of this environment variable to stderr at start, in several forms
 Tools: echo, sleep, big, progress, log, exit, kill, flood, noise, change, ask, env, cancelled, pids, line20.
 """
 
+import base64
 import json
 import os
 import signal
@@ -30,6 +32,7 @@ import subprocess
 import sys
 import threading
 import time
+from urllib.parse import quote
 
 SWITCHES = dict(word.partition("=")[::2] for word in sys.argv[1:])
 TOOLS = [
@@ -217,6 +220,16 @@ def handle(message: dict[str, object]) -> None:
 def main() -> None:
     if "stderr" in SWITCHES:
         print(SWITCHES["stderr"], file=sys.stderr, flush=True)
+    if "leak" in SWITCHES:
+        value = os.environ[SWITCHES["leak"]]
+        basic = base64.b64encode(f"user:{value}".encode()).decode()
+        for shown in (
+            value,
+            f"http://h/?t={quote(value, safe='')}",
+            f"Basic {basic}",
+            repr({"token": value}),
+        ):
+            print("leaking", shown, file=sys.stderr, flush=True)
     if "exit-once" in SWITCHES and not os.path.exists(SWITCHES["exit-once"]):
         open(SWITCHES["exit-once"], "w").close()
         SWITCHES["exit"] = "3"

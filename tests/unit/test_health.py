@@ -1,4 +1,4 @@
-from edge.health import Health, Status, ago
+from edge.health import ConfigState, Health, Status, ago
 
 
 class Clock:
@@ -89,15 +89,17 @@ def test_lines_name_all_or_only_what_stands_in_the_way() -> None:
     it.add("server:git", required=True).starting("waiting for initialize")
     it.add("listener:gateway").ready()
     it.add("server:plc").degraded("away")
+    it.add("edge:plant-7")
     assert it.lines(verbose=False) == [
         "not ready",
         "[-] server:git starting for 0 s (required): waiting for initialize",
     ]
     assert it.lines() == [
         "not ready",
-        "[+] listener:gateway ready for 0 s",
         "[-] server:git starting for 0 s (required): waiting for initialize",
         "[-] server:plc degraded for 0 s: away",
+        "[-] edge:plant-7 starting for 0 s",
+        "[+] listener:gateway ready for 0 s",
     ]
 
 
@@ -114,8 +116,8 @@ def test_the_report_has_servers_listeners_and_the_rest_sorted_by_name() -> None:
     assert (report["status"], report["ready"], report["uptime_seconds"]) == ("failing", False, 5.0)
     assert report["servers"][0] == {
         "name": "git", "state": "stopped", "required": False, "connected": False, "since": "2023-11-14T22:15:00Z",
-        "state_seconds": 5.0, "reason": None, "last_seen_seconds_ago": None, "last_error": None,
-        "last_error_seconds_ago": None, "restarts": 0,
+        "state_seconds": 5.0, "reason": None, "last_success": None, "last_seen_seconds_ago": None, "last_error": None,
+        "last_error_seconds_ago": None, "restarts": 0, "backoff_s": None, "next_attempt_in_s": None,
     }  # fmt: skip
 
 
@@ -169,6 +171,109 @@ def test_a_detail_is_shown_without_secrets_however_deep() -> None:
 async def test_the_clock_is_the_loops_unless_another_is_given() -> None:
     assert Health().add("server:git").report(0.0)["state"] == "starting"
     assert Status("server:git").state == "starting"
+
+
+def test_what_was_ready_is_stale_when_nothing_succeeds_for_its_time() -> None:
+    clock = Clock()
+    it = health(clock)
+    it.add("listener:gateway").ready()
+    git = it.add("server:git", required=True)
+    git.stale_after_s = 45.0
+    git.ready()
+    clock.now = 145.0
+    assert (git.state, it.is_ready()) == ("ready", True)
+    clock.now = 165.0
+    assert (git.state, git.is_good, it.is_ready(), it.verdict()) == ("stale", False, False, "failing")
+    assert it.lines(verbose=False) == [
+        "not ready",
+        "[-] server:git stale for 20 s (required): "
+        "nothing has succeeded for 1 min 5 s, though its connection stands",
+    ]
+    record = git.report(165.0)
+    assert (record["since"], record["state_seconds"], record["connected"]) == (
+        "2023-11-14T22:15:45Z",
+        20.0,
+        False,
+    )
+    assert (record["last_success"], record["last_seen_seconds_ago"]) == ("2023-11-14T22:15:00Z", 65.0)
+    git.succeeded()
+    assert (git.state, git.line()) == ("ready", "[+] server:git ready for 1 min 5 s (required)")
+
+
+def test_what_is_down_is_not_called_stale() -> None:
+    clock = Clock()
+    git = health(clock).add("server:git")
+    git.stale_after_s = 45.0
+    git.ready()
+    git.degraded("exited with status 1")
+    clock.now = 500.0
+    assert (git.state, git.reason) == ("degraded", "exited with status 1")
+
+
+def test_a_wait_for_the_next_attempt_is_over_when_it_begins_or_when_it_is_good_or_given_up() -> None:
+    clock = Clock()
+    git = health(clock).add("server:git")
+
+    def wait() -> tuple[float | None, float | None]:
+        record = git.report(clock.now)
+        return record["backoff_s"], record["next_attempt_in_s"]
+
+    for end in (git.trying, git.ready, lambda: git.failed("given up"), git.stopped):
+        git.degraded("exited with status 1")
+        git.retries_in(8.0)
+        clock.now += 3.0
+        assert wait() == (8.0, 5.0)
+        end()
+        assert wait() == (None, None)
+        clock.now += 10.0
+
+
+def test_an_attempt_does_not_hide_that_and_why_it_is_down() -> None:
+    git = health(Clock()).add("server:git")
+    git.trying("connecting")
+    assert (git.state, git.reason) == ("starting", "connecting")
+    git.degraded("exited with status 1")
+    git.trying("connecting")
+    assert (git.state, git.reason) == ("degraded", "exited with status 1")
+
+
+def test_the_config_in_force_is_told_and_changes_no_verdict() -> None:
+    clock = Clock()
+    it = Health(now=clock.monotonic, wall=clock.wall, clean=lambda text: text.replace("hunter2", "***"))
+    it.add("listener:gateway").ready()
+    assert it.report(100.0)["config"] is None
+    loaded_at = clock.wall()
+    clock.now = 160.0
+    problems = ("servers.git.command: no\nhunter2", "x", "y")
+    for state, line in (
+        (
+            ConfigState(source="/etc/c.toml", loaded_at=loaded_at),
+            "[+] config in force for 1 min 0 s: /etc/c.toml",
+        ),
+        (
+            ConfigState(source="/etc/c.toml", loaded_at=loaded_at, is_reloading=True),
+            "[+] config is being reloaded",
+        ),
+        (
+            ConfigState(
+                source="/etc/c.toml",
+                loaded_at=loaded_at,
+                last_reload_at=loaded_at + 20,
+                last_reload_ok=False,
+                last_reload_problems=problems,
+            ),
+            "[-] config refused 40 s ago, the one before stays in force: servers.git.command: no *** (and 2 more)",
+        ),
+    ):
+        it.config = state
+        assert (it.verdict(), it.lines()[-1]) == ("ok", line)
+        assert it.lines(verbose=False) == ["ready"]
+    assert it.report(160.0)["config"] == {
+        "source": "/etc/c.toml", "loaded_at": "2023-11-14T22:15:00Z", "is_reloading": False,
+        "last_reload_at": "2023-11-14T22:15:20Z", "last_reload_ok": False,
+        "last_reload_problems": ["servers.git.command: no ***", "x", "y"],
+    }  # fmt: skip
+    assert it.lines(reasons=False)[-1] == "[-] config refused 40 s ago, the one before stays in force"
 
 
 def test_durations_have_two_units_at_most() -> None:

@@ -168,7 +168,7 @@ def test_every_word_in_backticks_that_looks_like_a_key_is_one() -> None:
             if re.fullmatch(r"[a-z]+(?:_[a-z]+)*_(?:s|bytes|chars|attempts|file|env|credential)", word):
                 is_log_field = topic == "logs" and word in {"took_s", "retry_s", "within_s"}
                 is_metric = word.startswith("mcp_edge_")
-                is_member = topic == "health" and word in {"rtt_s", "next_attempt_in_s"}
+                is_member = topic == "health" and word in {"rtt_s", "next_attempt_in_s", "backoff_s"}
                 is_member |= topic == "hub" and word in {"message_bytes"}
                 assert word in keys or is_log_field or is_metric or is_member, f"{topic}: {word}"
 
@@ -328,7 +328,8 @@ def test_what_is_asked_once_more_is_told() -> None:
 
 
 def test_the_states_of_the_health_page_are_all_there_are() -> None:
-    assert [cells[0] for cells in rows("health", "States")] == [f"`{state}`" for state in get_args(State)]
+    told = [cells[0] for cells in rows("health", "States") if len(cells) == 4]
+    assert told == [f"`{state}`" for state in get_args(State)]
 
 
 def test_the_members_that_everybody_sees_are_in_the_health_page() -> None:

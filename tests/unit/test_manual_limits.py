@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from edge import backoff, metrics
+from edge import backoff, journal, metrics
 from edge.app import appliance, required, workshop
 from edge.cli import configfile
 from edge.config.load import default_of, keys_of
@@ -92,6 +92,7 @@ FIXED: Mapping[str, float] = {
     # servers
     "seconds for the answer to a `ping`": conversation.PING_TIMEOUT_S,
     "seconds of silence while it has calls to do": conversation.BUSY_SILENCE_S,
+    "seconds without a success, beyond `probe_s`": conversation.PING_TIMEOUT_S + upstream.STALE_SLACK_S,
     "seconds for an HTTP server's handshake, and for a page of a list": conversation.START_TIMEOUT_S,
     "seconds for subscribing, and for setting a log level": upstream.CONTROL_TIMEOUT_S,
     "pages of a list": catalog_loader.PAGE_CAP,
@@ -149,6 +150,8 @@ FIXED: Mapping[str, float] = {
     "failures of one part in 60 s": slot.MAX_RESTARTS,
     "bytes of a config file": configfile.MAX_CONFIG_BYTES,
     "bytes of a secret's file": configfile.MAX_SECRET_BYTES,
+    "bytes of a field in the journal": journal.MAX_VALUE_BYTES,
+    "fields of an entry in the journal": journal.MAX_FIELDS,
 }  # fmt: skip
 
 

@@ -85,7 +85,7 @@ async def test_a_required_server_that_says_nothing_is_named_too(autojump_clock: 
     with pytest.raises(BaseExceptionGroup) as caught:
         async with trio.open_nursery() as nursery:
             await nursery.start(required(server, limit_s=10).run)
-    assert [str(cause) for cause in leaves(caught.value)] == ["server git: no answer yet"]
+    assert [str(cause) for cause in leaves(caught.value)] == ["server git: no answer to initialize yet"]
     assert server.ends == [10]
 
 
@@ -150,6 +150,32 @@ def test_what_comes_from_the_environment_is_a_secret() -> None:
     found = set(secrets_of(config))
     assert {*env.values(), "stands in the file"} <= found
     assert not {"not a secret", "C", "git-server"} & found
+
+
+PLAIN = """
+insecure_plain_secrets = true
+[servers.plc]
+url = "http://localhost:3000/mcp?api_key=key-in-url&page=page-in-url"
+headers = { Authorization = "Basic dXNlcjpwdw==", X-Plain = "not a secret" }
+[servers.scada]
+url = "http://localhost:3001/mcp"
+bearer = "plain-bearer"
+[uplinks.hq]
+dialect = "long-poll"
+url = "https://hq.example.com/?token=token-in-url"
+token = "plain-token"
+proxy = "http://user:proxy-password@proxy:3128"
+query = { access_token = "token-in-query", box = "box-in-query" }
+headers = { X-Auth-Token = "token-in-header" }
+"""
+
+
+def test_what_stands_plainly_in_the_file_is_a_secret_if_its_name_says_so() -> None:
+    config = load(PLAIN, env={}, read_secret=lambda path: path, source="test.toml")
+    assert {found for found in secrets_of(config) if found} == {
+        "key-in-url", "Basic dXNlcjpwdw==", "dXNlcjpwdw==", "plain-bearer",
+        "token-in-url", "plain-token", "proxy-password", "token-in-query", "token-in-header",
+    }  # fmt: skip
 
 
 async def test_an_app_that_has_not_run_listens_nowhere(autojump_clock: Clock) -> None:

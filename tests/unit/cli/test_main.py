@@ -18,7 +18,7 @@ from edge.cli.arguments import COMMANDS
 from edge.cli.cmd_health import Place, nobody_at
 from edge.cli.configfile import SYSTEM_CONFIG
 from edge.cli.main import find_command, main, report
-from edge.cli.output import OutputFailed
+from edge.cli.output import OutputFailed, hiding
 from edge.errors import ConfigError, Problem
 
 GOOD = 'servers.git = { command = ["sh", "--token=x"], required = true }\nservers.plc.url = "http://plc/mcp?k=v"\n'
@@ -29,6 +29,16 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "config.toml"
     path.write_text(GOOD)
     return path
+
+
+def test_the_traceback_of_a_bug_has_no_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hiding, "clean", lambda text: text.replace("hunter2", "***"))
+    assert report(ExceptionGroup("x", [ValueError("with hunter2")])) == 70
+    said = capsys.readouterr().err
+    assert said.count("with ***") == 2
+    assert "hunter2" not in said
 
 
 @pytest.mark.parametrize("argv", [["version"], ["--version"]])

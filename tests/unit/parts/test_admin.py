@@ -8,11 +8,12 @@ import trio
 from trio.testing import MockClock, memory_stream_pair
 
 from edge.gate.origin import Origins
-from edge.health import Health
+from edge.health import ConfigState, Health
 from edge.metrics import Metrics
 from edge.net.http_server import HttpLimits, HttpRequest, serve_connection
 from edge.parts.admin import AdminFace
-from edge.parts.status_page import MAX_EDGE_ROWS, SECURITY_POLICY, STYLE_HASH, size
+from edge.parts.status_page import MAX_EDGE_ROWS, size
+from edge.parts.status_style import SECURITY_POLICY, STYLE_HASH
 
 PATHS = ("/livez", "/healthz", "/readyz", "/health", "/metrics", "/status")
 
@@ -89,7 +90,7 @@ async def test_verbose_readiness_has_a_line_for_everything(admin: Admin, query: 
     status, _, body = await admin.ask(f"/readyz?{query}")
     assert (status, body) == (
         200,
-        "ready\n[+] listener:gateway ready for 0 s\n[-] server:plc starting for 0 s\n",
+        "ready\n[-] server:plc starting for 0 s\n[+] listener:gateway ready for 0 s\n",
     )
 
 
@@ -283,9 +284,103 @@ async def test_callers_elsewhere_see_how_a_link_does_and_not_where_to(admin: Adm
 async def test_an_empty_status_page_says_so(admin: Admin) -> None:
     admin.info = {}
     text = Page((await admin.ask("/status"))[2]).text
-    assert {"mcp-edge", "failing", "No MCP server is configured."} <= set(text)
+    assert {"mcp-edge", "failing · mcp-edge", "Not ready", "No MCP server is configured."} <= set(text)
+
+
+async def test_a_page_of_one_that_stops_calls_nothing_wrong(admin: Admin) -> None:
+    admin.health.add("listener:gateway").stopped()
     admin.health.stopping = True
-    assert "stopping" in Page((await admin.ask("/status"))[2]).text
+    text = Page((await admin.ask("/status"))[2]).text
+    assert {"Stopping", "stopping · plant-7"} <= set(text)
+    assert "Needs attention" not in text
+
+
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        ({}, "All is well."),
+        (
+            {"server:a": "ready", "server:b": "ready", "uplink:u": "ready"},
+            "All is well: 2 servers, 1 uplink.",
+        ),
+        (
+            {"server:a": "ready", "edge:e": "ready", "edge:f": "degraded"},
+            "All is well: 1 server, 1 of 2 edges.",
+        ),
+        ({"server:a": "degraded"}, "Ready, but 1 thing is not"),
+        ({"server:a": "degraded", "uplink:u": "failed"}, "Ready, but 2 things are not"),
+        ({"server!a": "degraded", "server:b": "failed"}, "In the way: server a."),
+        ({f"server!{n}": "failed" for n in "abcde"}, "In the way: server a, server b, server c and 2 more."),
+    ],
+)
+async def test_the_verdict_is_told_in_a_sentence(admin: Admin, states: dict[str, str], told: str) -> None:
+    admin.health.add("listener:gateway").ready()
+    for key, state in states.items():  # a mark of exclamation: it is required
+        status = admin.health.add(key.replace("!", ":"), required="!" in key)
+        if state == "ready":
+            status.ready()
+        else:
+            getattr(status, state)("away")
+    assert told in Page((await admin.ask("/status"))[2]).text
+
+
+async def test_what_is_wrong_comes_first_and_of_that_what_stands_in_the_way(
+    admin: Admin, autojump_clock: MockClock
+) -> None:
+    admin.health.add("listener:gateway").ready()
+    admin.health.add("server:early").degraded("optional")
+    admin.health.add("uplink:given-up").failed("for good")
+    admin.health.add("edge:away").degraded("not connected")
+    late = admin.health.add("server:late", required=True)
+    late.ready()
+    await trio.sleep(30)
+    late.degraded("exited with status 1")
+    late.retries_in(90)
+    late.restarts = 2
+    late.detail |= {"stderr": [f"line {n}" for n in range(9)]}
+    await trio.sleep(20)
+    text = Page((await admin.ask("/status"))[2]).text
+    attention, servers = text.index("Needs attention"), text.index("Servers")
+    listed = text[attention:servers]
+    assert [word for word in listed if word in ("early", "given-up", "late", "away")] == [
+        "late",
+        "given-up",
+        "early",
+    ]
+    for shown in (
+        "exited with status 1", "for 20 s", "last good 50 s ago", "next attempt in 1 min 10 s (of 1 min 30 s)",
+        "2 restarts", "line 4\nline 5\nline 6\nline 7\nline 8",
+    ):  # fmt: skip
+        assert shown in listed, shown
+
+
+async def test_process_and_memory_are_shown_where_they_are_known(admin: Admin) -> None:
+    git = admin.health.add("server:git")
+    git.ready()
+    text = Page((await admin.ask("/status"))[2]).text
+    assert {"process", "memory"}.isdisjoint(text)
+    git.detail |= {"pid": 4711, "memory_bytes": 50 * 2**20}
+    text = Page((await admin.ask("/status"))[2]).text
+    assert {"process", "4711", "memory", "50 MiB"} <= set(text)
+
+
+async def test_a_config_that_was_refused_is_told_with_its_problems_and_only_here(admin: Admin) -> None:
+    admin.health.add("listener:gateway").ready()
+    admin.health.config = ConfigState(
+        source="/etc/mcp-edge/config.toml",
+        loaded_at=0.0,
+        last_reload_at=1_700_000_000.0,
+        last_reload_ok=False,
+        last_reload_problems=("servers.x: unknown key",),
+    )
+    text = Page((await admin.ask("/status"))[2]).text
+    assert {"Ready", "refused at 2023-11-14 22:13:20 UTC", "servers.x: unknown key"} <= set(text)
+    admin.peer = "192.0.2.7:50000"
+    for target in ("/status", "/health", "/readyz?verbose"):
+        body = (await admin.ask(target))[2]
+        assert "servers.x" not in body
+        assert "/etc/mcp-edge" not in body
+    assert json.loads((await admin.ask("/health"))[2])["config"]["last_reload_ok"] is False
 
 
 async def test_nothing_from_outside_becomes_markup(admin: Admin) -> None:

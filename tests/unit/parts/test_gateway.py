@@ -138,6 +138,42 @@ async def test_a_call_lost_with_its_server_is_told_so_at_once(autojump_clock: Cl
         assert "secret" not in json.dumps(answer)
 
 
+async def test_the_log_says_which_call_failed(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def lost(asked: Asked) -> str:
+        raise Gone("a", "connection lost")
+
+    async def slow(asked: Asked) -> str:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    caplog.set_level("DEBUG", "edge.call")
+    async with gateway(ToolServer(lost=lost, slow=slow), call_timeout_s=5.0) as rig:
+        client = await rig.client()
+        await client.ask("tools/call", {"name": "a__lost", "arguments": {"x": "of the user"}}, 7)
+        await client.ask("tools/call", {"name": "a__slow"}, 8)
+    failed = [vars(record) for record in caplog.records if record.message == "call failed"]
+    assert [(told["method"], told["id"], told["server"], told["item"]) for told in failed] == [
+        ("tools/call", "7", "a", "a__lost"),
+        ("tools/call", "8", "a", "a__slow"),
+    ]
+    assert [told["reason"] for told in failed] == ["server a: connection lost", "server a: no answer in 5 s"]
+    assert "of the user" not in str(failed)
+
+
+async def test_a_bug_says_in_which_call_it_was(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def bug(asked: Asked) -> str:
+        raise ZeroDivisionError("a bug")
+
+    async with gateway(ToolServer(bug=bug)) as rig:
+        answer = await (await rig.client()).ask("tools/call", {"name": "a__bug"}, 7)
+        assert answer.status == 500
+    assert "method=tools/call id=7 server=a item=a__bug" in caplog.text
+
+
 async def test_a_server_that_is_down_is_named_after_a_short_wait(autojump_clock: Clock) -> None:
     server = ToolServer()
     async with gateway(server) as rig:

@@ -93,6 +93,27 @@ async def test_a_call_is_answered_over_the_link(autojump_clock: trio.testing.Moc
         assert detail["bytes_received"] > 0
 
 
+async def test_what_was_last_heard_of_the_hub_is_its_last_success(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    hub = ToyHub()
+    async with kept(hub) as link:
+        await hub.up.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        await trio.sleep(7)
+        link.link.refresh()
+        assert link.status.last_success == began
+        link.call(1)
+        await link.answer()
+        link.link.refresh()
+        assert link.status.last_success == began + 7
+        await trio.sleep(5)
+        link.metrics.rtt_s = 0.02  # as a heartbeat that was answered leaves it
+        link.link.refresh()
+        assert link.status.last_success == began + 12
+
+
 async def test_attempts_that_fail_come_with_growing_delays(autojump_clock: trio.testing.MockClock) -> None:
     hub = ToyHub(*[Closed("no route")] * 7)
     async with kept(hub) as link:
@@ -125,7 +146,7 @@ async def test_a_refusal_is_not_hurried_and_says_what_to_do(autojump_clock: trio
         assert link.status.state == "degraded"
         assert link.status.reason == "answered 403 (look at the token)"
         link.link.refresh()
-        assert link.status.detail["next_attempt_in_s"] == 74
+        assert link.status.report(trio.current_time())["next_attempt_in_s"] == 74
         await hub.up.wait()
         assert hub.attempts == [0, 75]
         assert link.metrics.attempts["refused"] == 1

@@ -112,24 +112,6 @@ async def test_pages_without_end_that_hold_little_are_read_up_to_so_many_charact
         assert server.count("prompts/list") == 3
 
 
-async def test_a_list_that_fails_is_empty_and_the_others_are_there(autojump_clock: Clock) -> None:
-    server = ScriptedServer(tools={}, prompts={})
-    server.answers["tools/list"] = RpcError(-32603, "no")
-    server.answers["prompts/list"] = '{"prompts":[{"name":"p"}]}'
-    async with up(server) as rig:
-        assert rig.upstream.catalog.tools == ()
-        assert [item.key for item in rig.upstream.catalog.prompts] == ["p"]
-        assert rig.metrics.refreshes["error"] == 1
-
-
-async def test_a_list_that_is_never_answered_does_not_keep_the_server_down(autojump_clock: Clock) -> None:
-    server = ScriptedServer()
-    server.answers["tools/list"] = sleeps_forever
-    async with up(server):
-        assert trio.current_time() == 30
-        assert server.cancelled == ["tools/list"]
-
-
 async def test_a_server_without_templates_is_whole(autojump_clock: Clock) -> None:
     server = ScriptedServer(resources={})
     server.answers["resources/templates/list"] = RpcError(-32601, "method not found")
@@ -444,29 +426,6 @@ async def test_a_doubt_while_a_list_is_read_is_looked_into_at_once(autojump_cloc
         rig.upstream.doubted()
         await trio.sleep(0.5)
         assert server.count("ping") == 1
-
-
-async def test_refusing_a_ping_is_a_sign_of_life(autojump_clock: Clock) -> None:
-    server = ScriptedServer()
-    server.answers["ping"] = RpcError(-32601, "method not found")
-    async with up(server) as rig:
-        await trio.sleep(100)
-        assert server.starts == [0]
-        assert rig.metrics.health_checks == {"success": 3, "failure": 0}
-
-
-async def test_a_server_at_work_is_not_pinged_for_ten_minutes(autojump_clock: Clock) -> None:
-    server = ScriptedServer()
-    server.answers["tools/call"] = sleeps_forever
-    server.answers["ping"] = sleeps_forever
-    config = replace(GIT, list_refresh_s=100_000.0)
-    async with up(server, config) as rig, trio.open_nursery() as nursery:
-        nursery.start_soon(rig.call)
-        await trio.sleep(599)
-        assert server.count("ping") == 0
-        await trio.sleep(30)
-        assert server.ends == [610]
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_call_that_finds_nobody_makes_it_look_at_once(autojump_clock: Clock) -> None:
