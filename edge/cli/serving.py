@@ -10,7 +10,7 @@ import trio
 
 from edge import __version__
 from edge.app import App, secrets_of
-from edge.cli import exit_codes
+from edge.cli import exit_codes, guard
 from edge.cli.configfile import secret_reader
 from edge.cli.output import harmless, say
 from edge.config.model import EdgeConfig, LogConfig
@@ -58,7 +58,7 @@ def serve(
         say(redactor.clean("\n".join(harmless(line) for line in announcement(app).split("\n"))))
 
     try:
-        trio.run(app.run, announce)
+        trio.run(guarded, app, announce)
     except Exception as exc:
         # The nurseries' groups hold one cause each; what was expected to be possible is said in a line of its own.
         parts = list(leaves(exc)) if isinstance(exc, BaseExceptionGroup) else [exc]
@@ -68,6 +68,22 @@ def serve(
             return exit_codes.UNAVAILABLE
         raise
     return exit_codes.OK
+
+
+async def guarded(app: App, announce: Callable[[App], None]) -> None:
+    """`app.run`, as long as the guard lives, if there is one: without it nobody would end our servers after us."""
+    async with trio.open_nursery() as nursery:
+        if guard.lifeline is not None:
+            nursery.start_soon(end_with_the_guard, guard.lifeline, nursery.cancel_scope)
+        await app.run(announce)
+        nursery.cancel_scope.cancel()
+
+
+async def end_with_the_guard(lifeline: int, everything: trio.CancelScope) -> None:
+    await trio.lowlevel.wait_readable(lifeline)
+    log.error("the guard was killed: ending at once")
+    guard.end_all()  # no grace: whoever killed the guard wanted us to be gone by now
+    everything.cancel()
 
 
 def server_lines(app: App) -> list[str]:

@@ -122,7 +122,7 @@ class Child:
             return None
         if found.si_code == os.CLD_EXITED:
             return f"exited with status {found.si_status}"
-        return f"killed by {signal_name(found.si_status)}"
+        return f"killed by {reaper.signal_name(found.si_status)}"
 
     async def wait(self) -> str:
         """Its `exit_text`, when it has exited. One task at a time."""
@@ -285,10 +285,3 @@ def why_not(exc: OSError, path: str) -> str:
     if exc.errno == 8:  # ENOEXEC
         return "it is neither a program for this machine nor a script with a #! line"
     return exc.strerror or str(exc)
-
-
-def signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"  # a real-time signal

@@ -8,18 +8,19 @@ been seen below that server before, or by the marker that every child has in its
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 MARKER = "MCP_EDGE_CHILD"  # environment variable of every child: inherited by what it starts
+PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 MOST_PROCESSES = 4096  # looked at in one walk
 
 leaders: set[int] = set()
 """Pids of children that somebody else in this process waits for; never reaped here."""
 
-has_asked_for_orphans = False
+adopter = 0  # the process that has asked for orphans: what was forked from it has not
 
 
 class Proc(NamedTuple):
@@ -39,17 +40,35 @@ class Proc(NamedTuple):
 
 def adopt_orphans() -> bool:
     """Make this process a child subreaper, once. False where the system knows no such thing."""
-    global has_asked_for_orphans
-    if has_asked_for_orphans:
+    global adopter
+    if adopter == os.getpid():
         return True
+    done = prctl(PR_SET_CHILD_SUBREAPER, 1)
+    if done:
+        adopter = os.getpid()
+    return done
+
+
+def name_process(name: str) -> None:
+    """What `ps -o comm` and `top` show of this process: 15 bytes at most."""
+    prctl(PR_SET_NAME, name.encode())
+
+
+def prctl(option: int, value: int | bytes) -> bool:
+    """prctl(2); False if the system refuses, or has none."""
     try:
         import ctypes  # only here: not every start needs it
 
-        done = bool(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+        return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
     except (ImportError, OSError, AttributeError):
         return False
-    has_asked_for_orphans = done
-    return done
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # a real-time signal
 
 
 def parse_stat(text: str) -> Proc | None:
@@ -85,13 +104,13 @@ def children_of(pid: int) -> Iterator[Proc]:
                 yield proc
 
 
-def descendants(pid: int) -> list[Proc]:
-    """All below `pid`, parents before children."""
-    found = list(children_of(pid))
+def descendants(pid: int, spared: Container[tuple[int, int]] = ()) -> list[Proc]:
+    """All below `pid`, parents before children; without `spared` (pid and start) and what is below those."""
+    found = [proc for proc in children_of(pid) if (proc.pid, proc.start) not in spared]
     for proc in found:  # grows while it is walked
         if len(found) >= MOST_PROCESSES:
             break
-        found += children_of(proc.pid)
+        found += [child for child in children_of(proc.pid) if (child.pid, child.start) not in spared]
     return found
 
 

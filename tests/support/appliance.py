@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from tests.support.peers import PYZ
+from tests.support.processes import appliance_below
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
@@ -33,13 +34,18 @@ class Answer(NamedTuple):
 
 
 class Appliance:
-    """A running mcp-edge. `endpoint`, `admin` and `hub` (for edges) are its URLs; `log` grows while it runs."""
+    """A running mcp-edge. `endpoint`, `admin` and `hub` (for edges) are its URLs; `log` grows while it runs.
+
+    `process` is what an operator starts, signals and waits for: the guard, where there is one. `pid` is the
+    appliance itself, which has the servers, the memory and the descriptors.
+    """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.output: list[str] = []
         self.log: list[str] = []
         self.endpoint = self.admin = self.hub = ""
+        self.pid = process.pid  # known when it is ready
         self._ready = threading.Event()
         self._readers = [
             threading.Thread(target=self._read_output, daemon=True),
@@ -48,14 +54,11 @@ class Appliance:
         for reader in self._readers:
             reader.start()
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
     def wait_ready(self) -> None:
         """Return once it has said that it is ready; AssertionError with its log if it ends instead."""
         assert self._ready.wait(START_LIMIT_S), f"no ready line:\n{self.said()}"
         assert self.endpoint, f"ended instead of getting ready:\n{self.said()}"
+        self.pid = appliance_below(self.process.pid) or self.process.pid
 
     def request(
         self,
@@ -91,9 +94,12 @@ class Appliance:
         return self.request("GET", f"{self.admin}/health").json()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Tell it to end; its exit code."""
+        """Tell it to end; its exit code. SIGKILL goes to the appliance itself, as it does when memory is short."""
         if self.process.poll() is None:
-            self.process.send_signal(number)
+            if number == signal.SIGKILL:
+                os.kill(self.pid, number)
+            else:
+                self.process.send_signal(number)
         code = self.process.wait(STOP_LIMIT_S)
         for reader, stream in zip(self._readers, (self.process.stdout, self.process.stderr), strict=True):
             reader.join(STOP_LIMIT_S)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.net.child import NotStarted, environment, find_program, signal_name, why_not
-from edge.net.reaper import Proc, parse_stat
+from edge.net.child import NotStarted, environment, find_program, why_not
+from edge.net.reaper import Proc, parse_stat, signal_name
 
 
 def test_a_child_gets_the_base_of_our_environment_and_what_the_config_says() -> None:
