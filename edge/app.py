@@ -36,6 +36,7 @@ from edge.gate.origin import Origins
 from edge.health import Health, Status
 from edge.log import Redactor
 from edge.metrics import Metrics
+from edge.net.cgroup import Delegated
 from edge.net.http_server import HttpLimits
 from edge.net.tls import endpoint_context
 from edge.parts.admin import AdminFace
@@ -87,6 +88,7 @@ class App:
 
     `env` and `read_secret` are for tokens that are read again for each connection out; `state` is where polling links
     keep their session ids. `gives_up`: end when every link has been given up, as there is nothing else to do.
+    `cgroups`: where each stdio server gets one of its own.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class App:
         read_secret: Callable[[str], str] = unreadable,
         state: Path | None = None,
         gives_up: bool = False,
+        cgroups: Delegated | None = None,
     ) -> None:
         self.config = config
         self.name = config.name or socket.gethostname()
@@ -106,6 +109,7 @@ class App:
         self._read_secret = read_secret
         self._state = state
         self._gives_up = gives_up
+        self._cgroups = cgroups
         self._parts = parts_of(config)
         self.metrics = Metrics(methods=METHODS)
         self.health = Health(clean=redactor.clean)
@@ -275,7 +279,10 @@ class App:
         metrics = self.metrics.server(spec.name)
         connect: Connect
         if isinstance(spec, StdioServerConfig):
-            connect, retry = connect_stdio(spec, metrics=metrics, log=server_log, status=status), spec.restart
+            connect = connect_stdio(
+                spec, metrics=metrics, log=server_log, status=status, cgroups=self._cgroups
+            )
+            retry = spec.restart
         else:
             connect, retry = connect_http(spec, metrics=metrics, log=server_log), spec.reconnect
             metrics.tls_unverified = not spec.verify if spec.url.startswith("https:") else None

@@ -28,7 +28,8 @@ class Status:
 
     states: starting (not up yet) | ready | degraded (down or doubtful, and being retried) |
     failed (given up until somebody acts) | stopped (on purpose). `detail` is shown as it is in
-    `/health`: plain JSON values, with secrets removed. `restarts` and `detail` are the owner's to write.
+    `/health`: plain JSON values, or functions that give them, with secrets removed. `restarts` and `detail` are
+    the owner's to write.
     """
 
     def __init__(
@@ -111,6 +112,8 @@ class Status:
     def _cleaned(self, value: Any) -> Any:
         """JSON values without secrets: a detail may quote what a server wrote."""
         match value:
+            case _ if callable(value):
+                return self._cleaned(value())
             case str():
                 return self._clean(value)
             case dict():

@@ -13,9 +13,10 @@ from edge.app import App, secrets_of
 from edge.cli import exit_codes, guard
 from edge.cli.configfile import secret_reader
 from edge.cli.output import harmless, say
-from edge.config.model import EdgeConfig, LogConfig
+from edge.config.model import EdgeConfig, LogConfig, StdioServerConfig
 from edge.errors import ConfigError, EdgeError, leaves
 from edge.log import Redactor, set_up
+from edge.net.cgroup import Delegated, NotDelegated, claim
 
 log = logging.getLogger("edge.run")
 
@@ -48,6 +49,7 @@ def serve(
         read_secret=secret_reader(),
         state=state_directory(os.environ),
         gives_up=gives_up,
+        cgroups=claimed_cgroups(config),
     )
     log.info(
         "starting",
@@ -68,6 +70,24 @@ def serve(
             return exit_codes.UNAVAILABLE
         raise
     return exit_codes.OK
+
+
+def claimed_cgroups(config: EdgeConfig) -> Delegated | None:
+    """The cgroup that is ours to divide up among the servers, if one is; what that means for limits is logged."""
+    limits = [server.limits for server in config.servers.values() if isinstance(server, StdioServerConfig)]
+    has_limits = any(each.memory_bytes or each.processes for each in limits)
+    ours = {os.getpid()} if guard.lifeline is None else {os.getpid(), os.getppid()}
+    try:
+        found = claim(os.environ, frozenset(ours))
+    except NotDelegated as exc:
+        if has_limits:
+            log.info("limits of servers are watched, not enforced by the kernel", extra={"reason": str(exc)})
+        return None
+    extra = {"cgroup": str(found.path), "controllers": " ".join(sorted(found.controllers)) or "none"}
+    log.info("servers get cgroups of their own", extra=extra)
+    if n_stale := found.clear():
+        log.warning("servers of a predecessor were still there: ended", extra={"cgroups": n_stale})
+    return found
 
 
 async def guarded(app: App, announce: Callable[[App], None]) -> None:

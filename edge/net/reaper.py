@@ -8,7 +8,7 @@ been seen below that server before, or by the marker that every child has in its
 
 import os
 import signal
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,10 @@ adopter = 0  # the process that has asked for orphans: what was forked from it h
 
 
 class Proc(NamedTuple):
-    """A line of /proc/PID/stat. `start` (clock ticks since boot) tells a pid from its next use."""
+    """A line of /proc/PID/stat. `start` (clock ticks since boot) tells a pid from its next use.
+
+    `cpu_ticks` are those of the process and of the children that it has reaped.
+    """
 
     pid: int
     state: str
@@ -32,6 +35,9 @@ class Proc(NamedTuple):
     pgrp: int
     session: int
     start: int
+    threads: int = 1
+    rss_pages: int = 0
+    cpu_ticks: int = 0
 
     @property
     def is_alive(self) -> bool:
@@ -75,9 +81,13 @@ def parse_stat(text: str) -> Proc | None:
     """The second field, the program's name, is the program's to choose: it may hold blanks and brackets."""
     pid, _, rest = text.partition(" (")
     fields = rest.rpartition(") ")[2].split()
-    if len(fields) < 20 or not pid.isdigit():
+    if len(fields) < 22 or not pid.isdigit():
         return None
-    return Proc(int(pid), fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    ppid, pgrp, session = map(int, fields[1:4])
+    cpu_ticks = sum(map(int, fields[11:15]))
+    return Proc(
+        int(pid), fields[0], ppid, pgrp, session, int(fields[19]), int(fields[17]), int(fields[21]), cpu_ticks
+    )
 
 
 def look_up(pid: int) -> Proc | None:
@@ -122,11 +132,15 @@ def has_marker(pid: int, marker: str) -> bool:
 
 
 class Family:
-    """What one server started: itself, the leader of its session and group, and all that came of it."""
+    """What one server started: itself, the leader of its session and group, and all that came of it.
 
-    def __init__(self, leader: int, marker: str) -> None:
+    `also` are further pids that are known to be of it.
+    """
+
+    def __init__(self, leader: int, marker: str, also: Callable[[], Iterable[int]] = tuple) -> None:
         self._leader = leader
         self._marker = marker
+        self._also = also
         self._seen: set[tuple[int, int]] = set()  # pid and start of members, so that orphans are known again
 
     def members(self) -> list[Proc]:
@@ -135,6 +149,9 @@ class Family:
         for proc in children_of(os.getpid()):
             if proc.pid not in leaders and self._is_ours(proc):
                 found += [proc, *descendants(proc.pid)]
+        for pid in {*self._also()} - {self._leader, *(proc.pid for proc in found)}:
+            if (also := look_up(pid)) is not None:
+                found.append(also)
         self._seen = {(proc.pid, proc.start) for proc in found}
         return found
 

@@ -148,7 +148,7 @@ def test_exit_codes_are_those_of_the_appliance(tmp_path: Path) -> None:
     wrong, not_ours = "listen = 5", 'listen = "192.0.2.1:1"\ninsecure_public = true'
     for text, code in ((wrong, 78), (not_ours, 69)):
         config.write_text(f'[gateway]\n{text}\n[admin]\nlisten = "127.0.0.1:0"\n')
-        command = [sys.executable, "-I", "-S", PYZ, "run", "-c", config]
+        command = [sys.executable, "-I", "-S", str(PYZ), "run", "-c", str(config)]
         done = subprocess.run(command, capture_output=True, timeout=60)
         assert done.returncode == code, done.stderr
 

@@ -12,8 +12,8 @@ from edge.config.model import (
     HttpServerConfig,
     LogConfig,
     Secret,
-    ServerLimits,
     ServerTlsConfig,
+    StdioLimits,
     StdioServerConfig,
 )
 from edge.errors import ConfigError
@@ -87,7 +87,7 @@ def test_a_whole_config_is_read() -> None:
                 env={"A": "/root/x"},
                 cwd="/srv",
                 required=True,
-                limits=ServerLimits(concurrency=3),
+                limits=StdioLimits(concurrency=3),
             ),
             "plc": HttpServerConfig(
                 name="plc",
