@@ -73,7 +73,7 @@ def stand() -> int | None:
     os.close(appliances)
     with suppress(OSError):  # it has done so itself, or is gone
         os.setpgid(pid, pid)
-    reaper.name_process("mcp-edge guard")
+    reaper.name_process("mcp-edge-guard")
     status = wait_for(pid)
     n_ended = end_all(earlier)
     while reap_any() is not None:  # an init that is slow to do so would show them as defunct

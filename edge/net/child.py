@@ -1,12 +1,14 @@
 """A child process in its own session and process group: clean start, fast pipes, and the stop ladder.
 
 The ladder: close its stdin and wait; SIGTERM to the group and wait; SIGKILL; reap. It ends what the child
-left behind too, in its group or orphaned to us (reaper.py). The leader stays unreaped until its group has
-been ended, because until then its pid, and so the group's number, cannot belong to anybody else.
+left behind too, in its group, orphaned to us (reaper.py) or in its cgroup, where it has one (cgroup.py). The
+leader stays unreaped until its group has been ended, because until then its pid, and so the group's number,
+cannot belong to anybody else.
 
 There is no parent-death signal: the kernel ties it to the *thread* that forked, and that is a worker thread
 that ends when it is idle. If we are killed outright, children see the end of their stdin, which is how a
-stdio server is told to exit (MCP 2025-11-25, Lifecycle, Shutdown); systemd ends the rest of the unit.
+stdio server is told to exit (MCP 2025-11-25, Lifecycle, Shutdown); those that do not heed it are ended by our
+guard (cli/guard.py), or by systemd with the rest of the unit.
 """
 
 import fcntl

@@ -66,7 +66,7 @@ def descendants(pid: int) -> set[Process]:
 def appliance_below(pid: int) -> int | None:
     """The pid of the mcp-edge that this process is the guard of; None if it is none, or not one yet."""
     try:
-        if Path(f"/proc/{pid}/comm").read_text() != "mcp-edge guard\n":
+        if Path(f"/proc/{pid}/comm").read_text() != "mcp-edge-guard\n":
             return None
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
         children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())

@@ -187,6 +187,7 @@ def test_every_config_in_the_manual_loads() -> None:
             "config",
             "servers",
             "servers",
+            "servers",
             "uplinks",
             "uplinks",
             "hub",
