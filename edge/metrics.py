@@ -103,9 +103,8 @@ class Usage(NamedTuple):
 class ServerProcesses:
     """The processes of a server that is started here, over all of its starts; limits of 0 are none."""
 
-    def __init__(self, *, memory_limit_bytes: int = 0, processes_limit: int = 0) -> None:
-        self.memory_limit_bytes = memory_limit_bytes or None
-        self.processes_limit = processes_limit or None
+    def __init__(self) -> None:
+        self.memory_limit_bytes = self.processes_limit = 0
         self._running: list[Callable[[], Usage]] = []
         self._over = Usage()
 

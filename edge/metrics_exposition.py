@@ -155,8 +155,8 @@ class Exposition:
 
     def _of_processes(self, servers: "dict[tuple[str], ServerProcesses]") -> "Iterator[Metric]":
         used = {key: processes.now() for key, processes in servers.items()}
-        memory_limits = {key: processes.memory_limit_bytes for key, processes in servers.items()}
-        processes_limits = {key: processes.processes_limit for key, processes in servers.items()}
+        memory_limits = {key: processes.memory_limit_bytes or None for key, processes in servers.items()}
+        processes_limits = {key: processes.processes_limit or None for key, processes in servers.items()}
         stalled = {(*key, what): s for key, usage in used.items() for what, s in usage.stalled_s.items()}
         for name, help_text, attribute, family in PROCESSES:
             series = {key: getattr(usage, attribute) for key, usage in used.items()}

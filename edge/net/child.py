@@ -292,17 +292,20 @@ async def running(
         except OSError as exc:
             raise NotStarted(f"cannot run {path}: {why_not(exc, path)}") from exc
         reaper.leaders.add(process.pid)  # no checkpoint since it was started
+        room: Room | None = None
         try:
-            child = Child(
-                process, marker, on_stderr, cgroups.room(name) if cgroups is not None else None, limits
-            )
-            child.confine()
+            room = cgroups.room(name) if cgroups is not None else None
+            child = Child(process, marker, on_stderr, room, limits)
         except OSError as exc:
             process.kill()
             with goodbye(KILL_WAIT_S):
                 await process.wait()
             reaper.leaders.discard(process.pid)
-            raise NotStarted(f"cannot watch {path}: {exc.strerror}") from exc
+            if room is not None:
+                room.remove()
+            what = "watch" if room is not None or cgroups is None else "make a cgroup for"
+            raise NotStarted(f"cannot {what} {path}: {exc.strerror}") from exc
+        child.confine()
     try:
         yield child
     finally:

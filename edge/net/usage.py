@@ -131,7 +131,9 @@ def pss_bytes(proc: Proc) -> int:
 def cap_data(pid: int, memory_bytes: int) -> None:
     """The net below the watching, for this process and what it starts from now on."""
     most = max(HEADROOM * memory_bytes, ROOM_BYTES)
-    with suppress(OSError, ValueError):  # it has ended; or there is a lower limit already
+    with suppress(
+        OSError, ValueError, AttributeError
+    ):  # it has ended; a lower limit is there; this is no Linux
         resource.prlimit(pid, resource.RLIMIT_DATA, (most, most))
 
 

@@ -43,9 +43,10 @@ def connect_stdio(
     With `cgroups`, it gets one of its own there, at each start.
     """
     limits = config.limits
-    metrics.processes = ServerProcesses(
-        memory_limit_bytes=limits.memory_bytes, processes_limit=limits.processes
-    )
+    if metrics.processes is None:  # else it is there already, and its sums go on
+        metrics.processes = ServerProcesses()
+    metrics.processes.memory_limit_bytes = limits.memory_bytes
+    metrics.processes.processes_limit = limits.processes
 
     def connect(inbound: Inbound) -> AbstractAsyncContextManager[Channel]:
         return StdioConversation(config, inbound, metrics, log, status, cgroups).open()

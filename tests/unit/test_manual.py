@@ -364,7 +364,8 @@ async def exposed() -> dict[str, tuple[str, dict[str, set[str]]]]:
     server = used.server("git")
     server.tool_call("status", 0.1, None)
     server.in_backoff, server.backoff_s, server.last_refresh_ts = False, 0.0, 1.0
-    server.processes = metrics.ServerProcesses(memory_limit_bytes=1, processes_limit=1)
+    server.processes = metrics.ServerProcesses()
+    server.processes.memory_limit_bytes = server.processes.processes_limit = 1
     server.processes.begun(lambda: metrics.Usage(stalled_s=dict.fromkeys(metrics.PRESSURES, 0.5)))
     server.tls_unverified, used.config_last_reload_ts = True, 1.0
     for dialect in DIALECTS:
