@@ -30,8 +30,8 @@ class Status:
 
     states: starting (not up yet) | ready | stale (was ready, and nothing has succeeded for `stale_after_s`) |
     degraded (down or doubtful, and being retried) | failed (given up until somebody acts) | stopped (on purpose).
-    `detail` is shown as it is in `/health`: plain JSON values, with secrets removed. `restarts`, `detail` and
-    `stale_after_s` (None: what was ready stays so) are the owner's to write.
+    `detail` is shown as it is in `/health`: plain JSON values, or functions that give them, with secrets removed.
+    `restarts`, `detail` and `stale_after_s` (None: what was ready stays so) are the owner's to write.
     """
 
     def __init__(
@@ -159,6 +159,8 @@ class Status:
     def _cleaned(self, value: Any) -> Any:
         """JSON values without secrets: a detail may quote what a server wrote."""
         match value:
+            case _ if callable(value):
+                return self._cleaned(value())
             case str():
                 return self._clean(value)
             case dict():

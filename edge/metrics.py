@@ -7,8 +7,9 @@ what a client sends; the series of closed sets exist from the start, so that "no
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -42,6 +43,7 @@ LINK_REFUSALS = (
 )  # fmt: skip
 LINK_LOSSES = ("closed", "dead", "broken", "replaced", "protocol", "operator", "shutdown", "revoked")
 UNKNOWN_TOOL = "_unknown"  # what a caller passes for a tool that is in no catalogue
+PRESSURES = ("cpu", "memory", "io")
 MAX_TOOLS = 2000  # series kept per server; tools beyond share `_unknown`
 
 
@@ -96,6 +98,53 @@ class Timed:
         self.ends = Counts(ends)
 
 
+class Usage(NamedTuple):
+    """What a server's processes take now, and what they have taken since they were started."""
+
+    memory_bytes: int = 0
+    processes: int = 0  # and their threads
+    cpu_s: float = 0.0
+    stalled_s: Mapping[str, float] = MappingProxyType(
+        {}
+    )  # by PRESSURES; empty where the kernel does not tell
+    oom_kills: int = 0  # processes ended because there was not enough memory for them
+
+
+class ServerProcesses:
+    """The processes of a server that is started here, over all of its starts; limits of 0 are none."""
+
+    def __init__(self) -> None:
+        self.memory_limit_bytes = self.processes_limit = 0
+        self._running: list[Callable[[], Usage]] = []
+        self._over = Usage()
+
+    def begun(self, usage: Callable[[], Usage]) -> None:
+        """It has been started; `usage` tells what it takes, until `ended` gets the same."""
+        self._running.append(usage)
+
+    def ended(self, usage: Callable[[], Usage]) -> None:
+        self._running.remove(usage)
+        last = usage()
+        self._over = added([self._over, last._replace(memory_bytes=0, processes=0)])
+
+    def now(self) -> Usage:
+        """At present, with the sums of all starts. Two of them run at once only while one replaces the other."""
+        return added([self._over, *(usage() for usage in self._running)])
+
+
+def added(usages: Iterable[Usage]) -> Usage:
+    memory_bytes = processes = oom_kills = 0
+    cpu_s, stalled_s = 0.0, dict[str, float]()
+    for each in usages:
+        memory_bytes += each.memory_bytes
+        processes += each.processes
+        cpu_s += each.cpu_s
+        oom_kills += each.oom_kills
+        for resource, seconds in each.stalled_s.items():
+            stalled_s[resource] = stalled_s.get(resource, 0.0) + seconds
+    return Usage(memory_bytes, processes, cpu_s, stalled_s, oom_kills)
+
+
 class ServerMetrics:
     """What happens at one MCP server. Attributes are for the upstream to write."""
 
@@ -134,6 +183,7 @@ class ServerMetrics:
         self.refreshes = Counts(RESULTS)
         self.refresh_duration = Histogram()
         self.tools: dict[str, Timed] = {}
+        self.processes: ServerProcesses | None = None  # None: it is not started here
 
     @property
     def bytes_by_direction(self) -> dict[str, int]:

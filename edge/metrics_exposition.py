@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-    from edge.metrics import EdgeMetrics, LinkMetrics, Metrics, ServerMetrics
+    from edge.metrics import EdgeMetrics, LinkMetrics, Metrics, ServerMetrics, ServerProcesses
 
 # One row a family: name (those of servers without `upstream_`), help, attribute. None means no series.
 SERVER_GAUGES = (
@@ -164,6 +164,20 @@ class Exposition:
         yield counter("tool_calls_total", "Tool calls, also those that failed.", calls, "server", "tool")
         yield counter("tool_call_errors_total", "Tool calls that failed.", errors, "server", "tool", "reason")
         yield histogram("tool_call_duration_seconds", "Duration of tool calls.", durations, "server", "tool")
+        yield from self._of_processes({(name,): of.processes for name, of in servers.items() if of.processes})
+
+    def _of_processes(self, servers: "dict[tuple[str], ServerProcesses]") -> "Iterator[Metric]":
+        used = {key: processes.now() for key, processes in servers.items()}
+        memory_limits = {key: processes.memory_limit_bytes or None for key, processes in servers.items()}
+        processes_limits = {key: processes.processes_limit or None for key, processes in servers.items()}
+        stalled = {(*key, what): s for key, usage in used.items() for what, s in usage.stalled_s.items()}
+        for name, help_text, attribute, family in PROCESSES:
+            series = {key: getattr(usage, attribute) for key, usage in used.items()}
+            yield family(name, help_text, series, "server")
+        yield gauge("server_memory_limit_bytes", "The most it may take.", memory_limits, "server")
+        yield gauge("server_processes_limit", "The most it may have.", processes_limits, "server")
+        help_text = "Time in which something of the server waited for a resource."
+        yield counter("server_pressure_stalled_seconds_total", help_text, stalled, "server", "resource")
 
     def _of_links(self, links: "dict[tuple[str, str, str], LinkMetrics]") -> "Iterator[Metric]":
         up = {key: link.up for key, link in links.items()}
@@ -243,6 +257,14 @@ def histogram(name: str, help_text: str, series: Series, *labels: str) -> "Metri
         ends = [*map(str, of.bounds), "+Inf"]
         family.add_metric(key, list(zip(ends, accumulate(of.counts), strict=True)), of.sum)
     return family
+
+
+PROCESSES: tuple[tuple[str, str, str, Family], ...] = (
+    ("server_memory_bytes", "Memory of the server's processes.", "memory_bytes", gauge),
+    ("server_processes", "Processes and threads of the server.", "processes", gauge),
+    ("server_cpu_seconds_total", "CPU time of the server's processes.", "cpu_s", counter),
+    ("server_oom_kills_total", "Processes killed for want of memory.", "oom_kills", counter),
+)
 
 
 def process_values() -> Iterator[tuple[Family, str, str, float]]:

@@ -28,6 +28,7 @@ from edge.health import ConfigState, Health, Status
 from edge.log import Redactor
 from edge.metrics import Metrics
 from edge.net.addresses import Addresses
+from edge.net.cgroup import Delegated
 from edge.parts.gateway import Gateway
 from edge.parts.listener import Listener
 from edge.parts.sessions import LiveSession, Sessions
@@ -65,7 +66,7 @@ class App:
     `load` loads the config anew for a reload; None: there is nothing to load, and SIGHUP ends us. `env` and
     `read_secret` are for tokens that are read again for each connection out; `state` is where polling links keep
     their session ids. `inherited` are sockets that systemd listens on for us. `gives_up`: end when every link has
-    been given up, as there is nothing else to do.
+    been given up, as there is nothing else to do. `cgroups`: where each stdio server gets one of its own.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class App:
         inherited: Sequence[socket.socket] = (),
         notify: SdNotify | None = None,
         gives_up: bool = False,
+        cgroups: Delegated | None = None,
     ) -> None:
         self.loaded = loaded
         self.redactor = redactor
@@ -119,6 +121,7 @@ class App:
             env=env,
             read_secret=read_secret,
             state=state,
+            cgroups=cgroups,
             attach_edges=self._attach_edges,
             reload=self._serve_reload,
             info=self._info,

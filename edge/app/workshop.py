@@ -22,6 +22,7 @@ from edge.health import Health, Status
 from edge.log import Redactor
 from edge.metrics import Metrics
 from edge.net.addresses import Addresses
+from edge.net.cgroup import Delegated
 from edge.net.http_server import HttpLimits
 from edge.net.tls import endpoint_context
 from edge.parts.admin import AdminFace
@@ -79,6 +80,7 @@ class Workshop:
         env: Mapping[str, str],
         read_secret: Callable[[str], str],
         state: Path | None,
+        cgroups: Delegated | None,
         attach_edges: Callable[["Acceptor", Mapping[str, Upstream]], None],
         reload: Reload,
         info: Callable[[], Mapping[str, Any]],
@@ -92,6 +94,7 @@ class Workshop:
         self._env = env
         self._read_secret = read_secret
         self._state = state
+        self._cgroups = cgroups
         self._attach_edges = attach_edges
         self._reload = reload
         self._info = info
@@ -145,9 +148,13 @@ class Workshop:
     def _server(self, key: PartKey, spec: ServerConfig, *, is_late: bool) -> Built:
         status = self._health.make(f"server:{spec.name}", required=spec.required)
         metrics = self._metrics.new_server()
+        older = self._metrics.servers.get(spec.name)
+        metrics.processes = older.processes if older is not None else None  # of all that have this name
         connect: Connect
         if isinstance(spec, StdioServerConfig):
-            connect = connect_stdio(spec, metrics=metrics, log=server_log, status=status)
+            connect = connect_stdio(
+                spec, metrics=metrics, log=server_log, status=status, cgroups=self._cgroups
+            )
         else:
             connect = connect_http(spec, metrics=metrics, log=server_log)
             metrics.tls_unverified = not spec.verify if spec.url.startswith("https:") else None

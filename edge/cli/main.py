@@ -15,6 +15,8 @@ from edge.errors import ConfigError, leaves
 
 Command = Callable[[argparse.Namespace], int]
 
+GUARDED = ("run", "connect")  # they start other programs
+
 
 def find_command(name: str) -> Command:
     """The function behind a command."""
@@ -42,12 +44,22 @@ def find_command(name: str) -> Command:
     return command
 
 
+def guarded() -> int | None:
+    """The exit code, in the process that stays behind as guard; None in the one that goes on."""
+    from edge.cli.guard import stand
+
+    return stand()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's); the exit code."""
     prepare_streams()
     try:
         try:
             args = parse_arguments(sys.argv[1:] if argv is None else argv)
+            # A test that calls this with words of its own is not to be forked.
+            if argv is None and args.command in GUARDED and (code := guarded()) is not None:
+                return code
             return find_command(args.command)(args)
         except SystemExit as exc:  # argparse after --help, which may still be in the buffer
             flush()

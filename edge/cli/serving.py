@@ -12,12 +12,13 @@ from edge import __version__
 from edge.app.appliance import App
 from edge.app.loaded import Load, Loaded
 from edge.app.secret_values import secrets_of
-from edge.cli import exit_codes
+from edge.cli import exit_codes, guard
 from edge.cli.configfile import secret_reader
 from edge.cli.output import harmless, hiding, say
-from edge.config.model import LogConfig
+from edge.config.model import EdgeConfig, LogConfig, StdioServerConfig
 from edge.errors import ConfigError, EdgeError, leaves
 from edge.log import Redactor, set_up
+from edge.net.cgroup import Delegated, NotDelegated, claim
 from edge.net.listen import inherited_from
 from edge.supervise.sd_notify import SdNotify
 
@@ -65,6 +66,7 @@ def serve(
         inherited=inherited_from(env, os.getpid()),
         notify=SdNotify.from_env(env, os.getpid()),
         gives_up=gives_up,
+        cgroups=claimed_cgroups(config),
     )
     log.info(
         "starting",
@@ -75,7 +77,7 @@ def serve(
         say("\n".join(harmless(line) for line in announcement(app).split("\n")))
 
     try:
-        trio.run(app.run, announce)
+        trio.run(guarded, app, announce)
     except Exception as exc:
         # The nurseries' groups hold one cause each; what was expected to be possible is said in a line of its own.
         parts = list(leaves(exc)) if isinstance(exc, BaseExceptionGroup) else [exc]
@@ -85,6 +87,40 @@ def serve(
             return exit_codes.UNAVAILABLE
         raise
     return exit_codes.OK
+
+
+def claimed_cgroups(config: EdgeConfig) -> Delegated | None:
+    """The cgroup that is ours to divide up among the servers, if one is; what that means for limits is logged."""
+    limits = [server.limits for server in config.servers.values() if isinstance(server, StdioServerConfig)]
+    has_limits = any(each.memory_bytes or each.processes for each in limits)
+    ours = {os.getpid()} if guard.lifeline is None else {os.getpid(), os.getppid()}
+    try:
+        found = claim(os.environ, frozenset(ours))
+    except NotDelegated as exc:
+        if has_limits:
+            log.info("limits of servers are watched, not enforced by the kernel", extra={"reason": str(exc)})
+        return None
+    extra = {"cgroup": str(found.path), "controllers": " ".join(sorted(found.controllers)) or "none"}
+    log.info("servers get cgroups of their own", extra=extra)
+    if n_stale := found.clear():
+        log.warning("servers of a predecessor were still there: ended", extra={"cgroups": n_stale})
+    return found
+
+
+async def guarded(app: App, announce: Callable[[App], None]) -> None:
+    """`app.run`, as long as the guard lives, if there is one: without it nobody would end our servers after us."""
+    async with trio.open_nursery() as nursery:
+        if guard.lifeline is not None:
+            nursery.start_soon(end_with_the_guard, guard.lifeline, nursery.cancel_scope)
+        await app.run(announce)
+        nursery.cancel_scope.cancel()
+
+
+async def end_with_the_guard(lifeline: int, everything: trio.CancelScope) -> None:
+    await trio.lowlevel.wait_readable(lifeline)
+    log.error("the guard was killed: ending at once")
+    guard.end_all()  # no grace: whoever killed the guard wanted us to be gone by now
+    everything.cancel()
 
 
 def server_lines(app: App) -> list[str]:

@@ -17,6 +17,7 @@ NAMED = MappingProxyType({"reads": "named"})  # tables of their own, [TABLE.NAME
 REFERENCE = MappingProxyType({"reads": "reference"})  # of X_ref: where X came from; no key of its own
 
 MAX_NAME_CHARS = 64
+LEAST_MEMORY_BYTES = 1_048_576  # below it nothing starts at all
 SERVER_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME_CHARS}}}")
 TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 FIELD_VALUE = re.compile(r"(?:[!-~](?:[ -~\t]*[!-~])?)?")  # RFC 9110, section 5.5, without obs-text
@@ -77,9 +78,31 @@ class ServerLimits:
         rules.enforce()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StdioLimits(ServerLimits):
+    """What a server that is started here may take besides: memory and processes of all that it starts. 0: no limit."""
+
+    memory_bytes: int = 0
+    processes: int = 0  # threads count, too, as the kernel counts them
+
+    def __post_init__(self) -> None:
+        # Named, as a class with slots is made anew and `super()` would mean the one before.
+        ServerLimits.__post_init__(self)
+        rules = Rules()
+        text = "must be 0 (no limit) or at least {}"
+        rules.check(
+            self.memory_bytes == 0 or self.memory_bytes >= LEAST_MEMORY_BYTES,
+            text.format("1048576"),
+            "memory_bytes",
+        )
+        rules.check(0 <= self.processes <= 4_194_304, "must be from 0 (no limit) to 4194304", "processes")
+        rules.enforce()
+
+
 RESTART = BackoffConfig(first_s=1.0, limit_s=60.0)  # of what is started here
 RECONNECT = BackoffConfig(first_s=1.0, limit_s=30.0)  # to what runs elsewhere
 SERVER_LIMITS = ServerLimits()
+STDIO_LIMITS = StdioLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

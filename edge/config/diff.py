@@ -227,7 +227,7 @@ def built_from(server: ServerConfig) -> ServerConfig:
         list_refresh_s=usual.list_refresh_s,
     )
     if isinstance(same, StdioServerConfig):
-        limits = dataclasses.replace(server.limits, concurrency=usual.limits.concurrency)
+        limits = dataclasses.replace(same.limits, concurrency=usual.limits.concurrency)
         return dataclasses.replace(
             same,
             limits=limits,

@@ -20,10 +20,12 @@ from edge.config.common import (
     RECONNECT,
     RESTART,
     SERVER_LIMITS,
+    STDIO_LIMITS,
     WORDS,
     BackoffConfig,
     ServerLimits,
     ServerTlsConfig,
+    StdioLimits,
     check_headers,
     check_name,
     check_url,
@@ -57,6 +59,7 @@ __all__ = [
     "ServerConfig",
     "ServerLimits",
     "ServerTlsConfig",
+    "StdioLimits",
     "StdioServerConfig",
     "UplinkConfig",
     "UplinkTls",
@@ -202,7 +205,7 @@ class StdioServerConfig:
     overlap: bool = False
     call_timeout_s: float = 0.0  # 0: the gateway's
     restart: BackoffConfig = RESTART
-    limits: ServerLimits = SERVER_LIMITS
+    limits: StdioLimits = STDIO_LIMITS
     probe_s: float = 30.0
     list_refresh_s: float = 300.0
 

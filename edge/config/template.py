@@ -60,7 +60,7 @@ COMMENTS: Mapping[str, str] = {
     "overlap": "true: on a reload the new one starts before the old one ends",
     "call_timeout_s": "0: the gateway's",
     "restart": "waits before a new start: from first_s doubling to limit_s; max_attempts 0: for ever",
-    "limits": "calls at once, and bytes in one message",
+    "limits": "calls at once, bytes in one message; of what is started here, memory and processes (0: any)",
     "probe_s": "how often an idle server is asked whether it is there",
     "list_refresh_s": "how often its lists are read again",
     "url": "http:// or https://; ${NAME} is the environment's value, here and in headers and env",

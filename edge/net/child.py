@@ -1,12 +1,14 @@
 """A child process in its own session and process group: clean start, fast pipes, and the stop ladder.
 
 The ladder: close its stdin and wait; SIGTERM to the group and wait; SIGKILL; reap. It ends what the child
-left behind too, in its group or orphaned to us (reaper.py). The leader stays unreaped until its group has
-been ended, because until then its pid, and so the group's number, cannot belong to anybody else.
+left behind too, in its group, orphaned to us (reaper.py) or in its cgroup, where it has one (cgroup.py). The
+leader stays unreaped until its group has been ended, because until then its pid, and so the group's number,
+cannot belong to anybody else.
 
 There is no parent-death signal: the kernel ties it to the *thread* that forked, and that is a worker thread
 that ends when it is idle. If we are killed outright, children see the end of their stdin, which is how a
-stdio server is told to exit (MCP 2025-11-25, Lifecycle, Shutdown); systemd ends the rest of the unit.
+stdio server is told to exit (MCP 2025-11-25, Lifecycle, Shutdown); those that do not heed it are ended by our
+guard (cli/guard.py), or by systemd with the rest of the unit.
 """
 
 import fcntl
@@ -16,13 +18,17 @@ import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from itertools import count
 
 import trio
 
+from edge.config.common import STDIO_LIMITS, StdioLimits
 from edge.errors import EdgeError
+from edge.metrics import Usage
 from edge.net import reaper
+from edge.net.cgroup import Delegated, Room
+from edge.net.usage import SAMPLE_S, Consumption, cap_data, members_of
 from edge.scopes import goodbye
 
 BASE_ENV = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
@@ -96,7 +102,14 @@ class Pipe:
 class Child:
     """A running child and its pipes. Made by `running`, which also ends it."""
 
-    def __init__(self, process: trio.Process, marker: str, on_stderr: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        process: trio.Process,
+        marker: str,
+        on_stderr: Callable[[bytes], None],
+        room: Room | None,
+        limits: StdioLimits,
+    ) -> None:
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise AssertionError("all three are pipes")
         self._pidfd = os.pidfd_open(process.pid)
@@ -110,10 +123,31 @@ class Child:
         self.pid = process.pid
         self._process = process
         self._on_stderr = on_stderr
-        self._family = reaper.Family(process.pid, marker)
+        self._room = room
+        self._family = reaper.Family(process.pid, marker, room.pids if room is not None else tuple)
+        self._consumption = Consumption(
+            lambda: members_of(self.pid, self._family.members()),
+            room,
+            memory_bytes=limits.memory_bytes,
+            processes=limits.processes,
+        )
+        self._limits = limits
+        self._excess: str | None = None
+
+    def confine(self) -> None:
+        """Into its cgroup, and below its limits; to be called once, before anything is awaited."""
+        room = self._room
+        if room is not None:
+            room.limit(self._limits.memory_bytes, self._limits.processes)
+            room.admit()
+        if self._limits.memory_bytes and (room is None or "memory" not in room.controllers):
+            cap_data(self.pid, self._limits.memory_bytes)
 
     def exit_text(self) -> str | None:
-        """`exited with status 1`, `killed by SIGKILL`; None while it runs. It is not reaped by looking."""
+        """`exited with status 1`, `killed by SIGKILL: over its memory limit of 512 MiB`; None while it runs.
+
+        It is not reaped by looking.
+        """
         try:
             found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
@@ -122,7 +156,9 @@ class Child:
             return None
         if found.si_code == os.CLD_EXITED:
             return f"exited with status {found.si_status}"
-        return f"killed by {signal_name(found.si_status)}"
+        text = f"killed by {reaper.signal_name(found.si_status)}"
+        why = self._excess or self._consumption.why_killed() if found.si_status == signal.SIGKILL else None
+        return f"{text}: {why}" if why else text
 
     async def wait(self) -> str:
         """Its `exit_text`, when it has exited. One task at a time."""
@@ -140,6 +176,20 @@ class Child:
         while True:
             await trio.sleep(SWEEP_S)
             self._family.reap()
+
+    def usage(self) -> Usage:
+        """What it takes, with all that it has started; what it took last, once it has ended."""
+        return self._consumption.usage()
+
+    async def keep_within_limits(self) -> None:
+        """End it, for ever, whenever it is seen to be over a limit that no cgroup enforces."""
+        if not self._consumption.is_to_be_watched:
+            return
+        while True:
+            await trio.sleep(SAMPLE_S)
+            if self.exit_text() is None and (excess := self._consumption.excess()) is not None:
+                self._excess = excess
+                self.kill_now()
 
     async def end(self, grace_s: float) -> bool:
         """The ladder. False if something is left that even SIGKILL has not ended in time.
@@ -163,7 +213,10 @@ class Child:
 
     def close(self) -> None:
         """Reap the leader if it is dead, and let go of everything; nothing is awaited."""
+        self._consumption.over()
         self._process.poll()
+        if self._room is not None and not self._room.remove():
+            self._room.kill()  # the next start of ours removes it, if not systemd
         reaper.leaders.discard(self.pid)
         os.close(self._pidfd)
         for pipe in (self.stdin, self.stdout, self._stderr):
@@ -185,13 +238,16 @@ class Child:
         return self._is_gone()
 
     def _is_gone(self) -> bool:
-        return self.exit_text() is not None and self._family.reap() == 0
+        is_empty = self._room is None or not self._room.is_populated()
+        return self.exit_text() is not None and self._family.reap() == 0 and is_empty
 
     def _signal(self, number: signal.Signals) -> None:
         self._family.members()  # and again: these may become orphans now
         with suppress(ProcessLookupError, PermissionError):  # nobody left in it, or all are set-uid programs
             os.killpg(self.pid, number)  # the unreaped leader holds the number: nobody else can have it
         self._family.send(number)
+        if number == signal.SIGKILL and self._room is not None:
+            self._room.kill()
 
     async def _discard_stdout(self) -> None:
         while await self.stdout.read_some():
@@ -207,38 +263,49 @@ async def running(
     stop_grace_s: float,
     on_stderr: Callable[[bytes], None],
     on_left: Callable[[], None] = lambda: None,
+    limits: StdioLimits = STDIO_LIMITS,
+    cgroups: Delegated | None = None,
+    name: str = "",
 ) -> AsyncIterator[Child]:
     """Start `command`; leaving the block walks down the ladder, whatever ended it. Raises NotStarted.
 
-    `on_left` is called if something could not be ended. The block takes at most twice `stop_grace_s` and
-    some seconds to leave, also under cancellation.
+    `limits.memory_bytes` and `limits.processes` are enforced by a cgroup, one of `cgroups` with this `name` in its own,
+    that is removed in the end; without one, by `keep_within_limits`. `on_left` is called if something could not be
+    ended. The block takes at most twice `stop_grace_s` and some seconds to leave, also under cancellation.
     """
     reaper.adopt_orphans()
     marker = f"{os.getpid()}.{next(numbers)}"
     environ = {**environment(os.environ, env), reaper.MARKER: marker}
     path = find_program(command[0], environ.get("PATH", os.defpath), cwd)
-    try:
-        process = await trio.lowlevel.open_process(
-            command,
-            executable=path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environ,
-            cwd=cwd,
-            start_new_session=True,
-        )
-    except OSError as exc:
-        raise NotStarted(f"cannot run {path}: {why_not(exc, path)}") from exc
-    reaper.leaders.add(process.pid)  # no checkpoint since it was started
-    try:
-        child = Child(process, marker, on_stderr)
-    except OSError as exc:
-        process.kill()
-        with goodbye(KILL_WAIT_S):
-            await process.wait()
-        reaper.leaders.discard(process.pid)
-        raise NotStarted(f"cannot watch {path}: {exc.strerror}") from exc
+    async with cgroups.starting if cgroups is not None else nullcontext():
+        try:
+            process = await trio.lowlevel.open_process(
+                command,
+                executable=path,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environ,
+                cwd=cwd,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise NotStarted(f"cannot run {path}: {why_not(exc, path)}") from exc
+        reaper.leaders.add(process.pid)  # no checkpoint since it was started
+        room: Room | None = None
+        try:
+            room = cgroups.room(name) if cgroups is not None else None
+            child = Child(process, marker, on_stderr, room, limits)
+        except OSError as exc:
+            process.kill()
+            with goodbye(KILL_WAIT_S):
+                await process.wait()
+            reaper.leaders.discard(process.pid)
+            if room is not None:
+                room.remove()
+            what = "watch" if room is not None or cgroups is None else "make a cgroup for"
+            raise NotStarted(f"cannot {what} {path}: {exc.strerror}") from exc
+        child.confine()
     try:
         yield child
     finally:
@@ -285,10 +352,3 @@ def why_not(exc: OSError, path: str) -> str:
     if exc.errno == 8:  # ENOEXEC
         return "it is neither a program for this machine nor a script with a #! line"
     return exc.strerror or str(exc)
-
-
-def signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"  # a real-time signal

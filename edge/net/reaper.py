@@ -8,22 +8,26 @@ been seen below that server before, or by the marker that every child has in its
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 MARKER = "MCP_EDGE_CHILD"  # environment variable of every child: inherited by what it starts
+PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 MOST_PROCESSES = 4096  # looked at in one walk
 
 leaders: set[int] = set()
 """Pids of children that somebody else in this process waits for; never reaped here."""
 
-has_asked_for_orphans = False
+adopter = 0  # the process that has asked for orphans: what was forked from it has not
 
 
 class Proc(NamedTuple):
-    """A line of /proc/PID/stat. `start` (clock ticks since boot) tells a pid from its next use."""
+    """A line of /proc/PID/stat. `start` (clock ticks since boot) tells a pid from its next use.
+
+    `cpu_ticks` are those of the process and of the children that it has reaped.
+    """
 
     pid: int
     state: str
@@ -31,6 +35,9 @@ class Proc(NamedTuple):
     pgrp: int
     session: int
     start: int
+    threads: int = 1
+    rss_pages: int = 0
+    cpu_ticks: int = 0
 
     @property
     def is_alive(self) -> bool:
@@ -39,26 +46,48 @@ class Proc(NamedTuple):
 
 def adopt_orphans() -> bool:
     """Make this process a child subreaper, once. False where the system knows no such thing."""
-    global has_asked_for_orphans
-    if has_asked_for_orphans:
+    global adopter
+    if adopter == os.getpid():
         return True
+    done = prctl(PR_SET_CHILD_SUBREAPER, 1)
+    if done:
+        adopter = os.getpid()
+    return done
+
+
+def name_process(name: str) -> None:
+    """What `ps -o comm` and `top` show of this process: 15 bytes at most."""
+    prctl(PR_SET_NAME, name.encode())
+
+
+def prctl(option: int, value: int | bytes) -> bool:
+    """prctl(2); False if the system refuses, or has none."""
     try:
         import ctypes  # only here: not every start needs it
 
-        done = bool(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+        return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
     except (ImportError, OSError, AttributeError):
         return False
-    has_asked_for_orphans = done
-    return done
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # a real-time signal
 
 
 def parse_stat(text: str) -> Proc | None:
     """The second field, the program's name, is the program's to choose: it may hold blanks and brackets."""
     pid, _, rest = text.partition(" (")
     fields = rest.rpartition(") ")[2].split()
-    if len(fields) < 20 or not pid.isdigit():
+    if len(fields) < 22 or not pid.isdigit():
         return None
-    return Proc(int(pid), fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    ppid, pgrp, session = map(int, fields[1:4])
+    cpu_ticks = sum(map(int, fields[11:15]))
+    return Proc(
+        int(pid), fields[0], ppid, pgrp, session, int(fields[19]), int(fields[17]), int(fields[21]), cpu_ticks
+    )
 
 
 def look_up(pid: int) -> Proc | None:
@@ -85,13 +114,13 @@ def children_of(pid: int) -> Iterator[Proc]:
                 yield proc
 
 
-def descendants(pid: int) -> list[Proc]:
-    """All below `pid`, parents before children."""
-    found = list(children_of(pid))
+def descendants(pid: int, spared: Container[tuple[int, int]] = ()) -> list[Proc]:
+    """All below `pid`, parents before children; without `spared` (pid and start) and what is below those."""
+    found = [proc for proc in children_of(pid) if (proc.pid, proc.start) not in spared]
     for proc in found:  # grows while it is walked
         if len(found) >= MOST_PROCESSES:
             break
-        found += children_of(proc.pid)
+        found += [child for child in children_of(proc.pid) if (child.pid, child.start) not in spared]
     return found
 
 
@@ -103,11 +132,15 @@ def has_marker(pid: int, marker: str) -> bool:
 
 
 class Family:
-    """What one server started: itself, the leader of its session and group, and all that came of it."""
+    """What one server started: itself, the leader of its session and group, and all that came of it.
 
-    def __init__(self, leader: int, marker: str) -> None:
+    `also` are further pids that are known to be of it.
+    """
+
+    def __init__(self, leader: int, marker: str, also: Callable[[], Iterable[int]] = tuple) -> None:
         self._leader = leader
         self._marker = marker
+        self._also = also
         self._seen: set[tuple[int, int]] = set()  # pid and start of members, so that orphans are known again
 
     def members(self) -> list[Proc]:
@@ -116,6 +149,9 @@ class Family:
         for proc in children_of(os.getpid()):
             if proc.pid not in leaders and self._is_ours(proc):
                 found += [proc, *descendants(proc.pid)]
+        for pid in {*self._also()} - {self._leader, *(proc.pid for proc in found)}:
+            if (also := look_up(pid)) is not None:
+                found.append(also)
         self._seen = {(proc.pid, proc.start) for proc in found}
         return found
 

@@ -14,7 +14,8 @@ import trio
 from edge.config.model import StdioServerConfig
 from edge.errors import BadMessage, UpstreamError
 from edge.health import Status
-from edge.metrics import ServerMetrics
+from edge.metrics import ServerMetrics, ServerProcesses
+from edge.net.cgroup import Delegated
 from edge.net.child import Child, NotStarted, running
 from edge.parts.channel import Channel, Connect, Ended, Inbound
 from edge.parts.peer_channel import Outbox, PeerChannel
@@ -30,12 +31,22 @@ NOISE_SHOWN = 3
 
 
 def connect_stdio(
-    config: StdioServerConfig, *, metrics: ServerMetrics, log: logging.Logger, status: Status | None = None
+    config: StdioServerConfig,
+    *,
+    metrics: ServerMetrics,
+    log: logging.Logger,
+    status: Status | None = None,
+    cgroups: Delegated | None = None,
 ) -> Connect:
-    """The `Connect` of one child; with a `status`, its detail shows pid and last stderr lines."""
+    """The `Connect` of one child; with a `status`, its detail shows pid, memory and last stderr lines.
+
+    With `cgroups`, it gets one of its own there, at each start.
+    """
+    if metrics.processes is None:  # else it is there already, and its sums go on
+        metrics.processes = ServerProcesses()
 
     def connect(inbound: Inbound) -> AbstractAsyncContextManager[Channel]:
-        return StdioConversation(config, inbound, metrics, log, status).open()
+        return StdioConversation(config, inbound, metrics, log, status, cgroups).open()
 
     return connect
 
@@ -105,8 +116,10 @@ class StdioConversation:
         metrics: ServerMetrics,
         log: logging.Logger,
         status: Status | None,
+        cgroups: Delegated | None,
     ) -> None:
         self._config = config
+        self._cgroups = cgroups
         self._metrics = metrics
         self._log = log
         self._status = status
@@ -120,6 +133,8 @@ class StdioConversation:
         self._stderr_ended = trio.Event()
         self._ended: Ended | None = None
         self._noise_seen = 0
+        self._processes = metrics.processes
+        self._child: Child | None = None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Channel]:
@@ -133,15 +148,28 @@ class StdioConversation:
                 stop_grace_s=config.stop_grace_s,
                 on_stderr=self._stderr.feed,
                 on_left=self._say_left,
+                limits=config.limits,
+                cgroups=self._cgroups,
+                name=config.name,
             ) as child:
+                self._child = child
+                if self._processes is not None:
+                    self._processes.memory_limit_bytes = self._config.limits.memory_bytes
+                    self._processes.processes_limit = self._config.limits.processes
+                    self._processes.begun(child.usage)
                 if self._status is not None:
-                    self._status.detail.update(pid=child.pid, stderr=self._stderr.last)
+                    self._status.detail.update(
+                        pid=child.pid,
+                        stderr=self._stderr.last,
+                        memory_bytes=lambda: child.usage().memory_bytes,
+                    )
                 try:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._read, child)
                         nursery.start_soon(self._write, child)
                         nursery.start_soon(self._read_stderr, child)
                         nursery.start_soon(child.sweep)
+                        nursery.start_soon(child.keep_within_limits)
                         nursery.start_soon(self._watch, child, nursery.cancel_scope)
                         yield self._channel
                         nursery.cancel_scope.cancel()
@@ -158,8 +186,11 @@ class StdioConversation:
         finally:
             self._stderr.finish()
             self._metrics.outbox_bytes = 0
+            if self._child is not None and self._processes is not None:
+                self._processes.ended(self._child.usage)
             if self._status is not None:
                 self._status.detail.pop("pid", None)
+                self._status.detail.pop("memory_bytes", None)
         if self._ended is not None:
             raise self._ended
 

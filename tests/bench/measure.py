@@ -12,7 +12,15 @@ from pathlib import Path
 from tests.bench.caller import Caller, HttpCaller, PipeCaller, Way, call_until_answered
 from tests.bench.contenders import ROOT, Contender, Place, echo_over_http, echo_over_stdio
 from tests.bench.load import Order, Outcome
-from tests.bench.processes import Memory, descendants, free_port, memory, running, seconds_until_listening
+from tests.bench.processes import (
+    Memory,
+    descendants,
+    free_port,
+    memory,
+    of_the_program,
+    running,
+    seconds_until_listening,
+)
 
 AT_ONCE = (1, 32)
 START_LIMIT_S = 30.0
@@ -72,7 +80,11 @@ def measure(contender: Contender, times: Times) -> Reading:
         call_until_answered(caller, contender.tool, START_LIMIT_S)
         first_call_s = time.perf_counter() - started
 
-        watched = [process.pid, *(descendants(process.pid) if contender.counts_children else [])]
+        watched = (
+            [process.pid, *descendants(process.pid)]
+            if contender.counts_children
+            else of_the_program(process.pid)
+        )
         time.sleep(SETTLE_S)
         idle = memory(watched)
         outcomes = {lanes: load(caller.way, contender.tool, lanes, watched, times) for lanes in AT_ONCE}

@@ -58,6 +58,17 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def of_the_program(pid: int) -> list[int]:
+    """The process, and those below it that are forks of it: workers, or what a guard guards."""
+    command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    found = [pid]
+    for other in descendants(pid):
+        with suppress(OSError):
+            if Path(f"/proc/{other}/cmdline").read_bytes() == command:
+                found.append(other)
+    return found
+
+
 @contextmanager
 def running(
     command: Sequence[str | Path], folder: Path, *, is_piped: bool = False

@@ -194,7 +194,7 @@ def test_a_command_that_does_not_exist_is_named_with_the_path_searched(tmp_path:
         assert done.returncode == 0, done
 
 
-def test_our_own_sigkill_ends_the_servers_by_the_end_of_their_stdin() -> None:
+def test_our_own_sigkill_ends_the_servers() -> None:
     with staged(toy("bad"), toy("third")) as stage:
         call = stage.later("bad__sleep", s=300)
         stage.until_in_flight(1)

@@ -140,8 +140,7 @@ def test_an_edge_that_is_killed_costs_its_calls_one_error_and_comes_back(
             until_edge(hub, "box")
             client = Client(hub, hub.endpoint)
             call = begin(client, threads, edge, 60)
-            edge.process.send_signal(signal.SIGKILL)
-            edge.process.wait()
+            edge.stop(signal.SIGKILL)
         with place.edge("box", hub, heartbeat_s=0.5):
             error = call.result()["error"]
             assert error["code"] == GONE
@@ -161,8 +160,7 @@ def test_a_hub_that_is_restarted_gets_its_edges_back(
             until_edge(hub, "box")
             client = Client(hub, hub.endpoint)
             begin(client, threads, edge, 60)
-            hub.process.send_signal(signal.SIGKILL)
-            hub.process.wait()
+            hub.stop(signal.SIGKILL)
         with place.hub("box", listen=listen, **QUICK) as hub:
             until_edge(hub, "box")
             until_linked(edge)
@@ -177,11 +175,11 @@ def test_an_edge_that_was_frozen_is_back_when_it_goes_on(place: Site, threads: T
         until_edge(hub, "box")
         client = Client(hub, hub.endpoint)
         call = begin(client, threads, edge, 1)
-        edge.process.send_signal(signal.SIGSTOP)
+        os.kill(edge.pid, signal.SIGSTOP)
         try:
             eventually(lambda: edges(hub)["box"]["state"] != "ready")
         finally:
-            edge.process.send_signal(signal.SIGCONT)
+            os.kill(edge.pid, signal.SIGCONT)
         assert "result" in call.result(), hub.said()
         until_edge(hub, "box")
         assert client.text("box__toy__echo", text="awake") == "awake"

@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.appliance import Appliance, running, toml_list
 from tests.support.peers import PYZ, ROOT, requires
-from tests.support.processes import descendants, eventually
+from tests.support.processes import appliance_below, descendants, eventually
 
 pytestmark = [
     requires("pyz"),
@@ -180,7 +180,7 @@ def starting(text: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_signal_before_it_is_ready_ends_it_with_0(tmp_path: Path, required: bool) -> None:
     text = config(toy("toy", "mute", "ignore-term", required=required, stop_grace_s=0.1))
     with starting(text, tmp_path) as process:
-        children = eventually(lambda: descendants(process.pid))
+        children = eventually(lambda: descendants(appliance_below(process.pid) or process.pid))
         process.send_signal(signal.SIGTERM)
         output, log = process.communicate(timeout=60)
         assert (process.returncode, output) == (OK, ""), log

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from edge.backoff import Backoff
-from edge.config.model import ServerLimits, StdioServerConfig
+from edge.config.model import StdioLimits, StdioServerConfig
 from edge.errors import Gone, RpcError, TimedOut, Unavailable
 from edge.health import Status
 from edge.metrics import ServerMetrics
@@ -241,7 +241,7 @@ async def test_a_line_of_20_mb_is_skipped_and_the_next_one_read() -> None:
     async with running(Rig()) as rig:
         assert await rig.call("line20") == "after the line"
         assert (rig.metrics.noise_lines, rig.metrics.oversized_lines) == (1, 0)
-    async with running(Rig(limits=ServerLimits(max_line_bytes=1_000_000))) as rig:
+    async with running(Rig(limits=StdioLimits(max_line_bytes=1_000_000))) as rig:
         assert await rig.call("line20") == "after the line"
         assert (rig.metrics.noise_lines, rig.metrics.oversized_lines) == (0, 1)
 
@@ -364,7 +364,7 @@ async def test_cancelled_at_any_moment_nothing_is_left() -> None:
 
 
 async def test_an_answer_over_the_limit_is_an_error_at_once_and_the_next_call_works() -> None:
-    async with running(Rig(limits=ServerLimits(max_line_bytes=100_000))) as rig:
+    async with running(Rig(limits=StdioLimits(max_line_bytes=100_000))) as rig:
         with pytest.raises(RpcError) as caught:
             await rig.call("big", bytes=200_000)
         assert "which is over the limit" in caught.value.message

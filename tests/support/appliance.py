@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from tests.support.peers import PYZ
+from tests.support.processes import appliance_below
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
@@ -37,6 +38,9 @@ class Answer(NamedTuple):
 class Appliance:
     """A running mcp-edge. `endpoint`, `admin` and `hub` (for edges) are its URLs; `log` grows while it runs.
 
+    `process` is what an operator starts, signals and waits for: the guard, where there is one. `pid` is the
+    appliance itself, which has the servers, the memory and the descriptors.
+
     `folder` is its own: its home, and where its config is, unless it was started without one.
     """
 
@@ -47,6 +51,7 @@ class Appliance:
         self.output: list[str] = []
         self.log: list[str] = []
         self.endpoint = self.admin = self.hub = ""
+        self.pid = process.pid  # known when it is ready
         self._ready = threading.Event()
         self._spoken = threading.Event()
         self._readers = [
@@ -56,14 +61,11 @@ class Appliance:
         for reader in self._readers:
             reader.start()
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
     def wait_ready(self) -> None:
         """Return once it has said that it is ready; AssertionError with its log if it ends instead."""
         assert self._ready.wait(START_LIMIT_S), f"no ready line:\n{self.said()}"
         assert self.endpoint, f"ended instead of getting ready:\n{self.said()}"
+        self.pid = appliance_below(self.process.pid) or self.process.pid
 
     def request(
         self,
@@ -109,9 +111,12 @@ class Appliance:
         raise AssertionError(f"never said {words!r}:\n{self.said()}")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Tell it to end; its exit code."""
+        """Tell it to end; its exit code. SIGKILL goes to the appliance itself, as it does when memory is short."""
         if self.process.poll() is None:
-            self.process.send_signal(number)
+            if number == signal.SIGKILL:
+                os.kill(self.pid, number)
+            else:
+                self.process.send_signal(number)
         code = self.process.wait(STOP_LIMIT_S)
         for reader, stream in zip(self._readers, (self.process.stdout, self.process.stderr), strict=True):
             reader.join(STOP_LIMIT_S)

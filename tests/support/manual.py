@@ -20,6 +20,7 @@ from edge.config.model import (
     HubWebhook,
     LogConfig,
     ServerLimits,
+    StdioLimits,
     StdioServerConfig,
     UplinkConfig,
 )
@@ -36,7 +37,7 @@ TABLES: Mapping[str, tuple[Any, ...]] = {
     "hub.edges.NAME": (HubEdge,),
     "hub.jwt": (HubJwt,),
     "hub.webhook": (HubWebhook,),
-    "limits": (ServerLimits,),
+    "limits": (StdioLimits, ServerLimits),
     "restart": (BackoffConfig,),
     "reconnect": (BackoffConfig,),
 }

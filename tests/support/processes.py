@@ -63,6 +63,20 @@ def descendants(pid: int) -> set[Process]:
     return found
 
 
+def appliance_below(pid: int) -> int | None:
+    """The pid of the mcp-edge that this process is the guard of; None if it is none, or not one yet."""
+    try:
+        if Path(f"/proc/{pid}/comm").read_text() != "mcp-edge-guard\n":
+            return None
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return next(
+            (found for found in children if Path(f"/proc/{found}/cmdline").read_bytes() == command), None
+        )
+    except OSError:
+        return None
+
+
 def memory_bytes(pid: int, field: str = "VmRSS") -> int:
     """Resident memory now (VmRSS), or the most that it ever was (VmHWM)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

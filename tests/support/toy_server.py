@@ -12,6 +12,7 @@ Switches are words on the command line:
   ignore-term     ignores SIGTERM and the end of its stdin
   grandchild      leaves a `sleep` in its process group, which holds its stderr open
   escaped         leaves a `sleep` in a session of its own
+  daemon          leaves a `sleep` that has left its session and environment behind, and whose parent has ended
   cycle           lists without end: the cursor comes again
   endless         lists without end: always a new cursor
   pages=N         tools in N pages
@@ -92,6 +93,14 @@ def start_child(own_session: bool) -> None:
         ["sleep", "300"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=own_session
     )
     children.append(child.pid)
+
+
+def start_daemon() -> None:
+    script = "sleep 300 </dev/null >/dev/null 2>&1 & echo $!"
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], env={}, stdout=subprocess.PIPE, start_new_session=True, check=True
+    )
+    children.append(int(done.stdout))
 
 
 def call(request_id: object, params: dict[str, object]) -> None:
@@ -242,6 +251,8 @@ def main() -> None:
         start_child(own_session=False)
     if "escaped" in SWITCHES:
         start_child(own_session=True)
+    if "daemon" in SWITCHES:
+        start_daemon()
     if "banner" in SWITCHES:
         put("Toy server 1.0\n{ not json\n\n[1]")
     for line in sys.stdin:

@@ -31,6 +31,7 @@ from edge.config.model import (
     LogConfig,
     ServerLimits,
     ServerTlsConfig,
+    StdioLimits,
     StdioServerConfig,
     UplinkConfig,
     UplinkTls,
@@ -158,6 +159,7 @@ def test_every_word_in_backticks_that_looks_like_a_key_is_one() -> None:
         StdioServerConfig,
         HttpServerConfig,
         ServerLimits,
+        StdioLimits,
         BackoffConfig,
         ServerTlsConfig,
         *(UplinkConfig, UplinkTls, HubConfig, HubEdge, HubJwt, HubWebhook),
@@ -184,6 +186,7 @@ def test_every_config_in_the_manual_loads() -> None:
         *(
             "start",
             "config",
+            "servers",
             "servers",
             "servers",
             "uplinks",
@@ -336,7 +339,7 @@ def test_the_members_that_everybody_sees_are_in_the_health_page() -> None:
     told = {word for cells in rows("health", "Reading a line") for word in quoted(cells[0])}
     assert told | {"name"} >= admin.FOR_EVERYBODY
     of_links = {"url", "published_as", "kind", "session", "is_resumable", "edge", "peer", "is_suspended"}
-    assert told - admin.FOR_EVERYBODY == {"reason", "last_error", "pid", "stderr"} | of_links
+    assert told - admin.FOR_EVERYBODY == {"reason", "last_error", "pid", "stderr", "memory_bytes"} | of_links
 
 
 def test_every_log_message_is_in_the_logs_page_with_its_level() -> None:
@@ -363,6 +366,9 @@ async def exposed() -> dict[str, tuple[str, dict[str, set[str]]]]:
     server = used.server("git")
     server.tool_call("status", 0.1, None)
     server.in_backoff, server.backoff_s, server.last_refresh_ts = False, 0.0, 1.0
+    server.processes = metrics.ServerProcesses()
+    server.processes.memory_limit_bytes = server.processes.processes_limit = 1
+    server.processes.begun(lambda: metrics.Usage(stalled_s=dict.fromkeys(metrics.PRESSURES, 0.5)))
     server.tls_unverified, used.config_last_reload_ts = True, 1.0
     used.connections_limits = dict.fromkeys(metrics.LISTENERS, 100)
     for dialect in DIALECTS:

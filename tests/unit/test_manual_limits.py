@@ -17,7 +17,7 @@ from edge.config.model import (
 )
 from edge.config.template import toml_value
 from edge.gate import edge_auth
-from edge.net import child
+from edge.net import child, usage
 from edge.net.http_wire import HttpLimits
 from edge.parts import (
     acceptor,
@@ -109,6 +109,7 @@ FIXED: Mapping[str, float] = {
     "lines on stderr a second": stdio_channel.STDERR_LINES_PER_S,
     "lines on stderr kept for health": stdio_channel.STDERR_LINES,
     "lines of noise logged for each start": stdio_channel.NOISE_SHOWN,
+    "seconds between looks at a server whose limits no cgroup enforces": usage.SAMPLE_S,
     "tools of a server with metrics of their own": metrics.MAX_TOOLS,
     # uplinks
     "seconds that calls over an interrupted link go on": kept_link.RESUME_S,
@@ -168,6 +169,8 @@ def test_limits_that_the_manual_says_twice_are_the_same() -> None:
     assert "four times as many" in PAGES["limits"]
     assert "four times as many" in PAGES["servers"]
     assert child.KILL_WAIT_S == 2
+    assert (usage.HEADROOM, usage.ROOM_BYTES) == (4, 1 << 30)
+    assert "more than four times `memory_bytes`, and 1 GiB at least" in re.sub(r"\s+", " ", PAGES["servers"])
     assert edge_webhook.MAX_WAITING == 256
     assert "256 more wait" in PAGES["limits"]
     assert "256 more wait" in PAGES["hub"]

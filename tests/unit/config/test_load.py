@@ -12,8 +12,8 @@ from edge.config.model import (
     HttpServerConfig,
     LogConfig,
     Secret,
-    ServerLimits,
     ServerTlsConfig,
+    StdioLimits,
     StdioServerConfig,
 )
 from edge.errors import ConfigError
@@ -64,7 +64,7 @@ def test_a_whole_config_is_read() -> None:
         env = { A = "${HOME}/x" }
         cwd = "/srv"
         required = true
-        limits = { concurrency = 3 }
+        limits = { concurrency = 3, memory_bytes = 536_870_912, processes = 64 }
         [servers.time]
         command = "uvx 'a b' --c=\\"d e\\""
         [log]
@@ -87,7 +87,7 @@ def test_a_whole_config_is_read() -> None:
                 env={"A": "/root/x"},
                 cwd="/srv",
                 required=True,
-                limits=ServerLimits(concurrency=3),
+                limits=StdioLimits(concurrency=3, memory_bytes=536_870_912, processes=64),
             ),
             "plc": HttpServerConfig(
                 name="plc",
@@ -105,6 +105,11 @@ def test_a_whole_config_is_read() -> None:
     assert list(config.servers) == ["git", "plc", "time"]
     assert isinstance(config.gateway.session_idle_s, float)
     assert "hunter2" not in repr(config)
+
+
+def test_what_is_not_started_here_has_no_limit_of_memory() -> None:
+    with pytest.raises(ConfigError, match=r"servers\.plc\.limits\.memory_bytes: unknown key"):
+        loaded('[servers.plc]\nurl = "http://plc/mcp"\nlimits = { memory_bytes = 536_870_912 }\n')
 
 
 def test_one_listen_address_may_be_a_plain_string() -> None:

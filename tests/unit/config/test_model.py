@@ -15,6 +15,7 @@ from edge.config.model import (
     Secret,
     ServerLimits,
     ServerTlsConfig,
+    StdioLimits,
     StdioServerConfig,
 )
 from edge.config.rules import BadValues
@@ -39,6 +40,13 @@ def http(**values: Any) -> HttpServerConfig:
         (ServerLimits, {"concurrency": 0}, "concurrency: must be from 1"),
         (ServerLimits, {"concurrency": 4001}, "concurrency: must be from 1 to 4000"),
         (ServerLimits, {"max_line_bytes": 5}, "max_line_bytes: must be from 1024"),
+        (StdioLimits, {"concurrency": 0, "memory_bytes": 5}, "concurrency: must be from 1"),
+        (
+            StdioLimits,
+            {"memory_bytes": 1_048_575},
+            r"memory_bytes: must be 0 \(no limit\) or at least 1048576",
+        ),
+        (StdioLimits, {"processes": -1}, r"processes: must be from 0 \(no limit\) to 4194304"),
         (ServerTlsConfig, {"cert": "", "key": "k"}, "cert: must not be empty"),
         (ServerTlsConfig, {"cert": "c", "key": "k", "client_ca": ""}, "client_ca: must not be empty"),
         (GatewayConfig, {"listen": ()}, "listen: must name at least one"),

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.net.child import NotStarted, environment, find_program, signal_name, why_not
-from edge.net.reaper import Proc, parse_stat
+from edge.net.child import NotStarted, environment, find_program, why_not
+from edge.net.reaper import Proc, parse_stat, signal_name
 
 
 def test_a_child_gets_the_base_of_our_environment_and_what_the_config_says() -> None:
@@ -85,7 +85,7 @@ def test_signals_have_names() -> None:
 def test_a_stat_line_is_read_whatever_the_program_calls_itself() -> None:
     tail = "S 7 40 41 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 12345 1000 2"
     for name in ("sleep", "a b", ") S 1 1 (", ""):
-        assert parse_stat(f"42 ({name}) {tail}") == Proc(42, "S", 7, 40, 41, 12345)
+        assert parse_stat(f"42 ({name}) {tail}") == Proc(42, "S", 7, 40, 41, 12345, 1, 2, 26)
     assert parse_stat("") is None
     assert parse_stat("42 (sleep) S 7") is None
 

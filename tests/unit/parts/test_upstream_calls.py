@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from edge.config.model import BackoffConfig, HttpServerConfig, ServerLimits
+from edge.config.model import BackoffConfig, HttpServerConfig, StdioLimits
 from edge.errors import Gone, RpcError, SessionLost, TimedOut, Unavailable
 from edge.parts.channel import Ended
 from edge.proto.jsonrpc import Request
@@ -36,7 +36,7 @@ async def test_the_time_limit_cancels_the_request(autojump_clock: Clock) -> None
 async def test_calls_over_the_limit_wait_and_too_many_are_refused(autojump_clock: Clock) -> None:
     server = ScriptedServer()
     server.answers["tools/call"] = after(1)
-    config = replace(GIT, limits=ServerLimits(concurrency=2))
+    config = replace(GIT, limits=StdioLimits(concurrency=2))
     ends: list[float] = []
     refused: list[str] = []
 
