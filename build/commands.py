@@ -7,6 +7,7 @@ from pathlib import Path
 
 import bench
 import checks
+import deb
 import machine
 import pyz
 import relock
@@ -38,7 +39,14 @@ def lock(args: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "test": checks.main, "pyz": archive, "bench": bench.main, "lock": lock}
+COMMANDS = {
+    "run": run,
+    "test": checks.main,
+    "pyz": archive,
+    "deb": deb.main,
+    "bench": bench.main,
+    "lock": lock,
+}
 
 
 def main(args: Sequence[str], usage: str) -> int:

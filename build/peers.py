@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 import environments
 import machine
+import roots
 from places import PEER_LOCKS, PEERS
 from say import Stop, line, progress, run_quietly
 
 FOUND = PEERS / "found.json"
 NODE_PEERS = ("node", "node-bench")
-COMMANDS = {"git": "git", "ip": "iproute2"}  # and the Debian packages that have them
-FOR_TESTS = ("git", "ip", "mcp1", "mcp2", "servers", "node", "contextforge")
+COMMANDS = {"git": "git", "ip": "iproute2", "groff": "groff-base"}  # and the Debian packages that have them
+FOR_TESTS = ("git", "ip", "groff", "mcp1", "mcp2", "servers", "node", "contextforge", *roots.SUITES)
 FOR_BENCH = ("mcp-proxy", "node-bench")
 
 
@@ -33,6 +34,8 @@ def prepare(names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
                 reason = machine.missing_node()
                 if reason is None:
                     install_node(name)
+            elif name in roots.SUITES:
+                reason = roots.prepare(name)
             else:
                 environments.from_lock(PEERS / name, PEER_LOCKS / f"{name}.txt")
                 reason = None
