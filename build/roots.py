@@ -21,7 +21,7 @@ TOOLS = {
     "debootstrap": "debootstrap",
     "systemd-nspawn": "systemd-container",
 }  # and the packages that have them
-# libnss-systemd is what a system has that was not made minimal: without it D-Bus refuses users of DynamicUser=.
+# libnss-systemd is what every system has that was not made minimal.
 PACKAGES = (
     "systemd",
     "systemd-sysv",

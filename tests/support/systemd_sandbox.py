@@ -144,10 +144,10 @@ def enter_network(leader: int) -> None:
 
 
 @contextlib.contextmanager
-def booted(suite: str) -> Iterator[Box]:
-    """A system that has come up. It is powered off at the end."""
+def booted(suite: str, *options: str) -> Iterator[Box]:
+    """A system that has come up. It is powered off at the end. `options` are systemd-nspawn's, such as binds."""
     with tempfile.NamedTemporaryFile(prefix="mcp-edge-console-") as console:
-        command = nspawn(suite, "--boot", "--console=pipe")
+        command = nspawn(suite, "--boot", "--console=pipe", *options)
         process = start(command, console)
         try:
             box = Box(suite, wait_for(lambda: leader_of(process), process, console.name))
