@@ -11,23 +11,16 @@ import pytest
 import roff
 
 from edge.cli.main import main
+from tests.support.containerfile import OCI, containerfile
 from tests.support.manual import PAGES
 from tests.support.peers import ROOT, requires
 
 DIST = ROOT / "dist"
-OCI = ROOT / "packaging" / "oci"
 SCRIPTS = sorted((ROOT / "packaging" / "deb").glob("p*"))
 INSTRUCTIONS = {
     "FROM", "RUN", "COPY", "ENV", "VOLUME", "WORKDIR", "USER", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT",
     "CMD",
 }  # fmt: skip
-
-
-def containerfile() -> list[tuple[str, str]]:
-    """Instructions and their arguments; lines that go on are one."""
-    text = (OCI / "Containerfile").read_text().replace("\\\n", " ")
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    return [(line.partition(" ")[0], line.partition(" ")[2].strip()) for line in lines]
 
 
 @requires("groff")
