@@ -10,6 +10,7 @@ in memory above: nothing that happens in it is kept. It has a network of its own
 
 import contextlib
 import ctypes
+import functools
 import os
 import shutil
 import signal
@@ -40,13 +41,19 @@ ENVIRONMENT = {
 }
 
 
+@functools.cache
 def why_not(suite: str) -> str | None:
-    """None if this release can be booted here."""
+    """None if this release can be booted here. Within most containers, such as those of CI, it cannot."""
     if os.geteuid() != 0:
         return "a systemd of its own can be started by root only"
     if shutil.which("systemd-nspawn") is None or shutil.which("nsenter") is None:
         return "systemd-nspawn is missing: apt-get install systemd-container"
-    return missing(f"systemd-{suite}")
+    if (reason := missing(f"systemd-{suite}")) is not None:
+        return reason
+    command = [*nspawn(suite, "--console=pipe"), "true"]
+    probe = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    said = (probe.stderr.strip().splitlines() or [f"status {probe.returncode}"])[-1]
+    return f"systemd-nspawn cannot start a container here: {said}" if probe.returncode else None
 
 
 class Box:
@@ -109,6 +116,15 @@ class Box:
     def journal(self, unit: str) -> str:
         """The messages of a unit, and what systemd says about it."""
         return self.out("journalctl", "--no-pager", "--output=cat", "--unit", unit)
+
+    def state(self, unit: str) -> str:
+        """All that may explain why a unit is not where it should be."""
+        shown = self.run("systemctl", "status", "--no-pager", "--full", unit, check=False).stdout
+        jobs = self.run("systemctl", "list-jobs", check=False).stdout
+        everything = self.run(
+            "journalctl", "--no-pager", "--lines=100", "--output=short-monotonic", check=False
+        )
+        return f"{shown}\n{jobs}\n{self.out('ps', '-eo', 'pid,ppid,stat,wchan:20,args')}\n{everything.stdout}"
 
     def processes(self, name: str) -> list[str]:
         """Command lines inside in which `name` is to be found, this question's own left out."""

@@ -88,7 +88,7 @@ def test_what_is_killed_comes_back_and_its_servers_are_gone(installed: Box) -> N
     before = users_processes(installed)
     pid = installed.property(UNIT, "MainPID")
     installed.run("kill", "-KILL", pid)
-    eventually(lambda: installed.property(UNIT, "NRestarts") == "1")
+    eventually(lambda: installed.property(UNIT, "NRestarts") == "1", lambda: installed.state(UNIT))
     eventually(lambda: installed.property(UNIT, "ActiveState") == "active", lambda: installed.journal(UNIT))
     after = users_processes(installed)
     assert not {line.split()[0] for line in before} & {line.split()[0] for line in after}
