@@ -16,8 +16,9 @@ PLACES = ("/etc", "/usr", "/var", "/run", "/root", "/home", "/tmp", "/opt", "/sr
 
 def left_over(box: Box) -> list[str]:
     """Files and directories of ours, of any owner."""
-    found = box.out("find", *PLACES, "-xdev", "-name", "*mcp-edge*", "-not", "-path", "/root/mcp-edge.deb")
-    return [path for path in found.splitlines() if path not in ("/etc/systemd/system/mcp-edge.service.d",)]
+    return box.out(
+        "find", *PLACES, "-xdev", "-name", "*mcp-edge*", "-not", "-path", "/root/mcp-edge.deb"
+    ).splitlines()
 
 
 def users_processes(box: Box) -> list[str]:
