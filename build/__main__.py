@@ -1,4 +1,4 @@
-"""The one door: `python3 build run | test | pyz | bench | pictures | lock`. Needs nothing but the standard library.
+"""The one door: `python3 build run | test | pyz | deb | bench | pictures | lock`. Needs only the standard library.
 
 Only this file has to be readable for Pythons older than ours, so that they can be told what is wrong.
 """
@@ -10,6 +10,7 @@ USAGE = """usage: python3 build COMMAND [ARGUMENTS]
   run [ARGS]     build dist/mcp-edge.pyz and start it: mcp-edge run ARGS
   test [ARGS]    everything that has to be green; with ARGS only pytest, with these arguments
   pyz            build dist/mcp-edge.pyz (--out FILE: there, even if nothing has changed)
+  deb            build dist/mcp-edge_VERSION_all.deb from it (--out FOLDER: there)
   bench [ARGS]   the benchmark, next to other gateways
   pictures       pictures of the status page, taken in a real browser, into packaging/pictures
   lock           write the lock files anew, with the newest versions that fit

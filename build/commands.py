@@ -7,6 +7,7 @@ from pathlib import Path
 
 import bench
 import checks
+import deb
 import machine
 import pictures
 import pyz
@@ -43,6 +44,7 @@ COMMANDS = {
     "run": run,
     "test": checks.main,
     "pyz": archive,
+    "deb": deb.main,
     "bench": bench.main,
     "pictures": pictures.main,
     "lock": lock,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import environments
 import machine
+import roots
 from places import PEER_LOCKS, PEERS
 from say import Stop, line, progress, run_quietly
 
@@ -19,10 +20,13 @@ NODE_PEERS = ("node", "node-bench")
 COMMANDS = {
     "git": "git",
     "ip": "iproute2",
+    "groff": "groff-base",
     "promtool": "prometheus",
     "chromium": "chromium",
 }  # and the Debian packages that have them
-FOR_TESTS = ("git", "ip", "promtool", "chromium", "mcp1", "mcp2", "servers", "node", "contextforge")
+FOR_TESTS = (
+    "git", "ip", "groff", "promtool", "chromium", "mcp1", "mcp2", "servers", "node", "contextforge", *roots.SUITES
+)  # fmt: skip
 FOR_BENCH = ("mcp-proxy", "node-bench")
 
 
@@ -38,6 +42,8 @@ def prepare(names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
                 reason = machine.missing_node()
                 if reason is None:
                     install_node(name)
+            elif name in roots.SUITES:
+                reason = roots.prepare(name)
             else:
                 environments.from_lock(PEERS / name, PEER_LOCKS / f"{name}.txt")
                 reason = None

@@ -20,11 +20,14 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import environments
 import machine
+import sbom
+import sums
 from machine import Interpreter
-from places import BUILD, PYZ, ROOT, RUNTIME_LOCK, STAGE, VENV
+from places import BUILD, DIST, PYZ, ROOT, RUNTIME_LOCK, SBOM, STAGE, VENV
 from say import Stop, line, progress, run_quietly
 
 SHEBANG = b"#!/usr/bin/python3 -IS\n"
@@ -33,16 +36,20 @@ NATIVE = {".so", ".pyd", ".dylib", ".dll"}
 METHOD = zipfile.ZIP_DEFLATED
 LICENCE = re.compile(r"(licen[cs]e|copying|notice|authors)", re.IGNORECASE)
 STAMP = STAGE / "current.json"  # what PYZ was made from
+WHEELS = "wheels.json"  # beside the unpacked libraries: name → version, file, sha256
 
 
 def make_current() -> None:
-    """Builds PYZ unless it is already what the sources, the lock and the interpreters give."""
+    """Builds PYZ and what lies beside it, unless it is what the sources, the lock and the interpreters give."""
     pythons = machine.interpreters()
     wanted = inputs(pythons)
-    if PYZ.exists() and STAMP.exists() and STAMP.read_text() == wanted:
+    if PYZ.exists() and SBOM.exists() and STAMP.exists() and STAMP.read_text() == wanted:
         line(f"{PYZ.relative_to(ROOT)} is current")
         return
     make(PYZ, pythons)
+    libraries = stage_libraries()
+    sbom.write(SBOM, PYZ, version(), libraries, libraries.with_name(WHEELS))
+    sums.write(DIST, PYZ.name, SBOM.name)
     STAMP.write_text(wanted)
 
 
@@ -81,9 +88,10 @@ def make(target: Path, pythons: Sequence[Interpreter]) -> None:
 
 
 def stage_libraries() -> Path:
-    """The unpacked wheels of the lock, without what an archive has no use for."""
+    """The unpacked wheels of the lock, without what an archive has no use for; beside them, which wheels they are."""
     libraries = STAGE / environments.digest(RUNTIME_LOCK)[:16] / "libraries"
-    if libraries.exists():
+    wheels = libraries.with_name(WHEELS)
+    if libraries.exists() and wheels.exists():
         return libraries
     python = environments.with_pip(VENV)
     with progress("fetching the libraries"):
@@ -104,11 +112,28 @@ def stage_libraries() -> Path:
             "--require-hashes",
             "--no-compile",
             f"--target={fetched}",
+            f"--report={fetched.with_name('report.json')}",  # says which of the lock's files were taken
         ]
         environments.pip(python, "install", *tags, *flags, "-r", RUNTIME_LOCK)
         prune(fetched)
+        report = fetched.with_name("report.json")
+        wheels.write_text(json.dumps(wheels_of(json.loads(report.read_text()))))
+        report.unlink()
         fetched.rename(libraries)
     return libraries
+
+
+def wheels_of(report: Any) -> dict[str, dict[str, str]]:
+    """Of pip's report of an installation: each package's version, and its wheel's name and digest."""
+    found = {}
+    for item in report["install"]:
+        wheel = item["download_info"]
+        found[item["metadata"]["name"].lower()] = {
+            "version": item["metadata"]["version"],
+            "file": wheel["url"].rpartition("/")[2],
+            "sha256": wheel["archive_info"]["hashes"]["sha256"],
+        }
+    return found
 
 
 def prune(folder: Path) -> None:
@@ -164,16 +189,19 @@ def compile_tree(python: Interpreter, folder: Path, target: Path) -> None:
     run_quietly([python.path, "-S", "-s", "-B", BUILD / "compile_tree.py", folder, target], env=env)
 
 
+def version() -> str:
+    text = (ROOT / "edge" / "__init__.py").read_text()
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise Stop("edge/__init__.py has no __version__")
+    return found[1]
+
+
 def entry(pythons: Sequence[Interpreter]) -> bytes:
     """archive_main.py with the facts of this build."""
-    version = re.search(
-        r'^__version__ = "([^"]+)"$', (ROOT / "edge" / "__init__.py").read_text(), re.MULTILINE
-    )
-    if version is None:
-        raise Stop("edge/__init__.py has no __version__")
     magic_numbers = repr({each.tag: each.magic for each in pythons})
     text = (BUILD / "archive_main.py").read_text()
-    return text.replace("@VERSION@", version[1]).replace('{"@TAG@": "@MAGIC@"}', magic_numbers).encode()
+    return text.replace("@VERSION@", version()).replace('{"@TAG@": "@MAGIC@"}', magic_numbers).encode()
 
 
 def write(target: Path, content: Mapping[str, bytes]) -> None:

@@ -18,7 +18,7 @@ from _pytest.terminal import TerminalReporter
 from hypothesis import settings
 
 TESTS = Path(__file__).resolve().parent
-WITH_PROCESSES = ("integration", "e2e")
+WITH_PROCESSES = ("integration", "e2e", "systemd")
 PR_SET_CHILD_SUBREAPER = 36
 
 # A deadline for each example would make tests fail on a busy machine, and only there.

@@ -97,6 +97,7 @@ def test_the_readme_has_no_other_commands_than_these() -> None:
         "dist/mcp-edge.pyz validate",
         "dist/mcp-edge.pyz run",
         "dist/mcp-edge.pyz health",
+        "python3 build deb",
         "openssl rand",
         "printf '[hub]\\nlisten =",
         "dist/mcp-edge.pyz run",
@@ -133,9 +134,18 @@ def test_own_servers_go_as_the_readme_says(tree: Path) -> None:
 
 @requires("pyz")
 @pytest.mark.skipif(not has_networks(), reason="network namespaces cannot be made here (unshare --net)")
+def test_the_package_is_built_as_the_readme_says(tree: Path) -> None:
+    done = in_shell(tree, COMMANDS[7].replace("python3", sys.executable))
+    assert done.returncode == 0, done.stdout
+    assert [path.name[:9] for path in (tree / "dist").glob("*_all.deb")] == ["mcp-edge_"]
+    assert "_all.deb" in (tree / "dist" / "SHA256SUMS").read_text()
+
+
+@requires("pyz")
+@pytest.mark.skipif(not has_networks(), reason="network namespaces cannot be made here (unshare --net)")
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the token")
 def test_a_box_is_called_from_elsewhere_as_the_readme_says(tree: Path) -> None:
-    token, config, hub, connect, call = COMMANDS[7:12]
+    token, config, hub, connect, call = COMMANDS[8:13]
     edge = started(connect, "box at http://127.0.0.1:8443: ready", "edge.log")
     done = in_shell(tree, f"{token}\n{config}\n{started(hub, 'is ready')}{edge}{call}")
     assert done.returncode == 0, done.stdout + (tree / "run.log").read_text()
@@ -144,7 +154,7 @@ def test_a_box_is_called_from_elsewhere_as_the_readme_says(tree: Path) -> None:
 
 def test_ci_runs_the_readmes_test_command_and_nothing_cleverer() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    test = COMMANDS[12]
+    test = COMMANDS[13]
     assert test in script
     assert f"exec {test}" == script.strip().splitlines()[-1]
 

@@ -2,8 +2,9 @@
 
 `requires("node", "git")` is a mark for tests; `missing(...)` gives the reason as text, for a `pytestmark` or
 a fixture. Names: mcp1, mcp2 (the official Python SDK 1.x and 2.x), servers (mcp-server-time and -git), node
-(the npm SDK and server-everything), contextforge (the gateway), git, ip (iproute2), promtool (and prometheus
-itself), chromium, pyz; for the benchmark mcp-proxy and node-bench.
+(the npm SDK and server-everything), contextforge (the gateway), git, groff, ip (iproute2), promtool (and prometheus
+itself), chromium, pyz, systemd-bookworm and systemd-trixie (root file systems); for the benchmark mcp-proxy and
+node-bench.
 """
 
 import json
@@ -56,10 +57,12 @@ def requires(*names: str) -> pytest.MarkDecorator:
 def _is_there(name: str) -> bool:
     if name == "promtool":
         return shutil.which("promtool") is not None and shutil.which("prometheus") is not None
-    if name in ("git", "ip", "chromium"):
+    if name in ("git", "ip", "groff", "chromium"):
         return shutil.which(name) is not None
     if name == "pyz":
         return PYZ.exists()
+    if name.startswith("systemd-"):
+        return (PEERS / f"{name}.made-from").exists()
     if name.startswith("node"):
         # The stamp is written last: without it the installation was broken off.
         return shutil.which("node") is not None and (PEERS / name / "installed-from").exists()

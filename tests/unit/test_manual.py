@@ -194,6 +194,7 @@ def test_every_config_in_the_manual_loads() -> None:
             "hub",
             "contextforge",
             "contextforge",
+            "systemd",
         )
     ]
 
