@@ -107,6 +107,7 @@ def stage_libraries() -> Path:
         ]
         environments.pip(python, "install", *tags, *flags, "-r", RUNTIME_LOCK)
         prune(fetched)
+        complete(fetched)
         fetched.rename(libraries)
     return libraries
 
@@ -125,6 +126,13 @@ def prune(folder: Path) -> None:
             raise Stop(f"{'/'.join(inside)} is native code; the archive has to run everywhere")
         elif not is_wanted(inside):
             path.unlink()
+
+
+def complete(folder: Path) -> None:
+    """A folder of modules without `__init__.py` (ruamel) is no package to every Python's zip importer: gets one."""
+    for path in sorted(folder.rglob("*.py")):
+        for parent in path.relative_to(folder).parents[:-1]:
+            (folder / parent / "__init__.py").touch()
 
 
 def is_wanted(inside: tuple[str, ...]) -> bool:

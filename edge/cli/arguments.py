@@ -13,9 +13,16 @@ COMMANDS = {
     "validate": "check a config file as `run` would load it, and print all problems",
     "health": "ask the running mcp-edge whether it is ready, and why not",
     "init": "write a commented config file to start from",
+    "import": "turn another program's config into one for mcp-edge, and say what was lost",
     "help": "the manual",
     "version": "the version",
 }
+FORMAT_NAMES = (
+    "mcp-servers",
+    "contextforge",
+    "mcpstead",
+    "mcp-gateway",
+)  # those of config/importers/formats.py
 EXIT_CODES = (
     "exit codes: 0 good, 64 wrong usage, 69 not available or not ready, 70 internal error, 78 wrong config"
 )
@@ -93,6 +100,13 @@ def build_parser() -> Parser:
     init = add("init")
     init.add_argument("-o", "--output", metavar="FILE", help="default: stdout")
     init.add_argument("--force", action="store_true", help="replace FILE if it is there")
+
+    import_ = add("import")
+    import_.add_argument("file", metavar="FILE", help="the other program's config; - is stdin")
+    import_.add_argument("-o", "--output", metavar="OUT", help="default: stdout")
+    import_.add_argument("--format", choices=FORMAT_NAMES, help="default: by what is in the file")
+    import_.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    import_.add_argument("--json", action="store_true", help="config and notes as JSON")
 
     help_ = add("help")
     help_.add_argument("topic", metavar="TOPIC", nargs="?", help="without one: the list of topics")
