@@ -14,6 +14,7 @@ COMMANDS = {
     "health": "ask the running mcp-edge whether it is ready, and why not",
     "init": "write a commented config file to start from",
     "import": "turn another program's config into one for mcp-edge, and say what was lost",
+    "doctor": "check config, files, commands, network and servers, and say what to do",
     "help": "the manual",
     "version": "the version",
 }
@@ -107,6 +108,16 @@ def build_parser() -> Parser:
     import_.add_argument("--format", choices=FORMAT_NAMES, help="default: by what is in the file")
     import_.add_argument("--force", action="store_true", help="replace OUT if it is there")
     import_.add_argument("--json", action="store_true", help="config and notes as JSON")
+
+    doctor = add("doctor")
+    add_config(doctor)
+    doctor.add_argument(
+        "--offline", action="store_true", help="nothing over the network; servers are started"
+    )
+    doctor.add_argument(
+        "--timeout-s", type=seconds, default=30.0, metavar="SECONDS", help="for each check (default: 30)"
+    )
+    doctor.add_argument("--json", action="store_true", help="the findings as JSON")
 
     help_ = add("help")
     help_.add_argument("topic", metavar="TOPIC", nargs="?", help="without one: the list of topics")

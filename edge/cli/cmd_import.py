@@ -55,7 +55,7 @@ def import_(args: argparse.Namespace) -> int:
     if args.output is not None:
         shown = harmless(args.output)
         program = harmless(typed_name())
-        say(f"wrote {shown} (mode 600)\ncheck it with: {program} validate -c {shown}", err=True)
+        say(f"wrote {shown} (mode 600)\ncheck it with: {program} doctor -c {shown}", err=True)
     say(harmless(summary(imported)), err=True)
     return exit_codes.OK
 

@@ -43,6 +43,7 @@ def init(args: argparse.Namespace) -> int:
     program = harmless(typed_name())
     say(
         f"wrote {shown}\ncheck it with: {program} validate -c {shown}\nstart with:    {program} run -c {shown}"
+        f"\nif it will not: {program} doctor -c {shown}"
     )
     return exit_codes.OK
 

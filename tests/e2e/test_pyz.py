@@ -151,7 +151,11 @@ def test_the_library_for_yaml_is_in_the_archive_and_only_import_loads_it(tmp_pat
     assert "ruamel.yaml" in imported(done.stderr)
     config = tmp_path / "config.toml"
     config.write_text('[servers.git]\ncommand = ["sh"]\n')
-    for words in (["validate", "-c", config], ["import", foreign.with_name("claude.json")]):
+    others: list[list[str | Path]] = [
+        ["validate", "-c", config],
+        ["import", foreign.with_name("claude.json")],
+    ]
+    for words in others:
         other = run([*BARE, "-X", "importtime", PYZ, *words])
         assert other.returncode == 0, other.stderr
         assert not {name for name in imported(other.stderr) if name.startswith("ruamel")}

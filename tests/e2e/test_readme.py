@@ -95,6 +95,7 @@ def test_the_readme_has_no_other_commands_than_these() -> None:
         "curl",
         "dist/mcp-edge.pyz init",
         "dist/mcp-edge.pyz validate",
+        "dist/mcp-edge.pyz doctor",
         "dist/mcp-edge.pyz run",
         "dist/mcp-edge.pyz health",
         "openssl rand",
@@ -123,10 +124,11 @@ def test_the_first_minute_goes_as_the_readme_says(tree: Path) -> None:
 @requires("pyz")
 @pytest.mark.skipif(not has_networks(), reason="network namespaces cannot be made here (unshare --net)")
 def test_own_servers_go_as_the_readme_says(tree: Path) -> None:
-    init, validate, run, health = COMMANDS[3:7]
+    init, validate, doctor, run, health = COMMANDS[3:8]
     assert PYZ.exists()
-    done = in_shell(tree, f"{init}\n{validate}\n{started(run, 'is ready')}{health}")
+    done = in_shell(tree, f"{init}\n{validate}\n{doctor}\n{started(run, 'is ready')}{health}")
     assert done.returncode == 0, done.stdout
+    assert "0 problems" in done.stdout
     assert "server:host ready" in done.stdout
 
 
@@ -134,7 +136,7 @@ def test_own_servers_go_as_the_readme_says(tree: Path) -> None:
 @pytest.mark.skipif(not has_networks(), reason="network namespaces cannot be made here (unshare --net)")
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the token")
 def test_a_box_is_called_from_elsewhere_as_the_readme_says(tree: Path) -> None:
-    token, config, hub, connect, call = COMMANDS[7:12]
+    token, config, hub, connect, call = COMMANDS[8:13]
     edge = started(connect, "box at http://127.0.0.1:8443: ready", "edge.log")
     done = in_shell(tree, f"{token}\n{config}\n{started(hub, 'is ready')}{edge}{call}")
     assert done.returncode == 0, done.stdout + (tree / "run.log").read_text()
@@ -143,7 +145,7 @@ def test_a_box_is_called_from_elsewhere_as_the_readme_says(tree: Path) -> None:
 
 def test_ci_runs_the_readmes_test_command_and_nothing_cleverer() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    test = COMMANDS[12]
+    test = COMMANDS[13]
     assert test in script
     assert f"exec {test}" == script.strip().splitlines()[-1]
 
