@@ -69,6 +69,7 @@ def test_what_is_unwise_in_a_good_config_is_a_warning_and_exits_with_0(
     path.write_text(
         'insecure_plain_secrets = true\n[gateway]\nlisten = "127.0.0.1:0"\n[admin]\nenabled = false\n'
     )
+    path.chmod(0o600)
     assert main(["doctor", "-c", str(path), "--offline"]) == 0
     shown = capsys.readouterr().out
     assert "warning  config    insecure_plain_secrets: secrets may stand in the config file" in shown
