@@ -119,6 +119,7 @@ def stage_libraries() -> Path:
         report = fetched.with_name("report.json")
         wheels.write_text(json.dumps(wheels_of(json.loads(report.read_text()))))
         report.unlink()
+        complete(fetched)
         fetched.rename(libraries)
     return libraries
 
@@ -150,6 +151,13 @@ def prune(folder: Path) -> None:
             raise Stop(f"{'/'.join(inside)} is native code; the archive has to run everywhere")
         elif not is_wanted(inside):
             path.unlink()
+
+
+def complete(folder: Path) -> None:
+    """A folder of modules without `__init__.py` (ruamel) is no package to every Python's zip importer: gets one."""
+    for path in sorted(folder.rglob("*.py")):
+        for parent in path.relative_to(folder).parents[:-1]:
+            (folder / parent / "__init__.py").touch()
 
 
 def is_wanted(inside: tuple[str, ...]) -> bool:

@@ -14,9 +14,17 @@ COMMANDS = {
     "health": "ask the running mcp-edge whether it is ready, and why not",
     "reload": "have the running mcp-edge load its config again, and wait for the verdict",
     "init": "write a commented config file to start from",
+    "import": "turn another program's config into one for mcp-edge, and say what was lost",
+    "doctor": "check config, files, commands, network and servers, and say what to do",
     "help": "the manual",
     "version": "the version",
 }
+FORMAT_NAMES = (
+    "mcp-servers",
+    "contextforge",
+    "mcpstead",
+    "mcp-gateway",
+)  # those of config/importers/formats.py
 EXIT_CODES = (
     "exit codes: 0 good, 64 wrong usage, 69 not available or not ready, 70 internal error, 78 wrong config"
 )
@@ -118,6 +126,23 @@ def build_parser() -> Parser:
     init = add("init")
     init.add_argument("-o", "--output", metavar="FILE", help="default: stdout")
     init.add_argument("--force", action="store_true", help="replace FILE if it is there")
+
+    import_ = add("import")
+    import_.add_argument("file", metavar="FILE", help="the other program's config; - is stdin")
+    import_.add_argument("-o", "--output", metavar="OUT", help="default: stdout")
+    import_.add_argument("--format", choices=FORMAT_NAMES, help="default: by what is in the file")
+    import_.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    import_.add_argument("--json", action="store_true", help="config and notes as JSON")
+
+    doctor = add("doctor")
+    add_config(doctor)
+    doctor.add_argument(
+        "--offline", action="store_true", help="nothing over the network; servers are started"
+    )
+    doctor.add_argument(
+        "--timeout-s", type=seconds, default=30.0, metavar="SECONDS", help="for each check (default: 30)"
+    )
+    doctor.add_argument("--json", action="store_true", help="the findings as JSON")
 
     help_ = add("help")
     help_.add_argument("topic", metavar="TOPIC", nargs="?", help="without one: the list of topics")

@@ -11,7 +11,7 @@ from edge.cli.output import harmless, say
 # In the order a newcomer reads them; pages that are not named here follow by name.
 ORDER = (
     "start", "config", "reload", "servers", "uplinks", "hub", "contextforge", "endpoint", "health", "metrics", "limits",
-    "logs", "security", "systemd", "troubleshooting",
+    "logs", "security", "systemd", "import", "doctor", "troubleshooting",
 )  # fmt: skip
 
 

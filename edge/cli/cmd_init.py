@@ -43,12 +43,16 @@ def init(args: argparse.Namespace) -> int:
     program = harmless(typed_name())
     say(
         f"wrote {shown}\ncheck it with: {program} validate -c {shown}\nstart with:    {program} run -c {shown}"
+        f"\nif it will not: {program} doctor -c {shown}"
     )
     return exit_codes.OK
 
 
-def write_file(path: Path, text: str, *, replace: bool) -> None:
-    """Write the whole file or nothing. Raises FileExistsError if it is there and may not be replaced."""
+def write_file(path: Path, text: str, *, replace: bool, mode: int | None = None) -> None:
+    """Write the whole file or nothing; without a `mode` it keeps its own, or is readable by all.
+
+    Raises: FileExistsError if it is there and may not be replaced; OSError.
+    """
     path = path.resolve()  # a link stays a link
     if path.exists() and not replace:
         raise FileExistsError(path)
@@ -56,7 +60,10 @@ def write_file(path: Path, text: str, *, replace: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644  # a service of another user reads it, too
+    if mode is None:
+        mode = (
+            path.stat().st_mode & 0o777 if path.exists() else 0o644
+        )  # a service of another user reads it, too
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(descriptor, "w", encoding="utf-8") as file:

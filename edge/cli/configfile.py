@@ -140,8 +140,11 @@ def file_digests(config: EdgeConfig) -> dict[str, str]:
     return found
 
 
-def warnings_of(config: EdgeConfig, env: Mapping[str, str] = os.environ) -> list[str]:
-    """What is allowed and unwise, or will not work as things are now: a sentence each, with its place."""
+def warnings_of(config: EdgeConfig, env: Mapping[str, str] = os.environ, *, starts: bool = True) -> list[str]:
+    """What is allowed and unwise, or will not work as things are now: a sentence each, with its place.
+
+    `starts`: also why commands would not start.
+    """
     found: list[str] = []
     if config.insecure_plain_secrets:
         found.append(
@@ -167,7 +170,8 @@ def warnings_of(config: EdgeConfig, env: Mapping[str, str] = os.environ) -> list
         if isinstance(server, StdioServerConfig):
             if not config.insecure_plain_secrets:
                 found += plain_secrets(server)
-            found += start_problems(server, env)
+            found += start_problems(server, env) if starts else ()
+            found += shell_words(server)
             continue
         if not server.verify:
             found.append(
@@ -202,7 +206,7 @@ def plain_secrets(server: StdioServerConfig) -> Iterator[str]:
 
 
 def start_problems(server: StdioServerConfig, env: Mapping[str, str]) -> Iterator[str]:
-    """Why the command would not start, or not do what its author thinks, if it were started now."""
+    """Why the command would not start, if it were started now."""
     # Brings in trio, which nothing else here needs.
     from edge.net.child import NotStarted, environment, find_program
 
@@ -216,6 +220,11 @@ def start_problems(server: StdioServerConfig, env: Mapping[str, str]) -> Iterato
             find_program(program, search_path, server.cwd)
         except NotStarted as exc:
             yield f"{place}.command: {exc}"
+
+
+def shell_words(server: StdioServerConfig) -> Iterator[str]:
+    """What a shell would do, and nobody does here."""
+    place = dotted(("servers", server.name))
     if any(map(is_home, server.command)):
         yield f"{place}.command: no shell runs it, so ~ does not become the home directory: write the whole path"
     # Of an argument no more is shown than this: it may hold a secret.

@@ -33,6 +33,10 @@ def find_command(name: str) -> Command:
             from edge.cli.cmd_reload import reload as command
         case "init":
             from edge.cli.cmd_init import init as command
+        case "import":
+            from edge.cli.cmd_import import import_ as command
+        case "doctor":
+            from edge.cli.cmd_doctor import doctor as command
         case "help":
             from edge.cli.cmd_help import show_help as command
         case "version":

@@ -9,9 +9,10 @@ Source: RFC 8446, sections 4.6, 5.1 and 6.1.
 """
 
 import ssl
+from collections.abc import Mapping
 from contextlib import suppress
 from operator import index
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import trio
 
@@ -74,6 +75,10 @@ class TlsStream(QuickStream):
 
     def selected_alpn_protocol(self) -> str | None:
         return self._ssl.selected_alpn_protocol()
+
+    def peer_certificate(self) -> Mapping[str, Any]:
+        """The peer's certificate as `ssl` tells it; nothing if it was not verified."""
+        return self._ssl.getpeercert() or {}
 
     async def do_handshake(self) -> None:
         """Raises: BrokenResourceError, caused by the SSLError that says why."""

@@ -141,3 +141,21 @@ def test_a_python_that_is_too_old_is_told_so_in_one_line(tmp_path: Path) -> None
     done = run([sys.executable, script, PYZ])
     assert done.returncode == 1
     assert done.stderr == f"mcp-edge needs Python 3.11 or newer; {sys.executable} is 3.9\n"
+
+
+def test_the_library_for_yaml_is_in_the_archive_and_only_import_loads_it(tmp_path: Path) -> None:
+    foreign = ROOT / "tests" / "golden" / "import" / "mcpstead.yaml"
+    done = run([*BARE, "-W", "error", "-X", "importtime", PYZ, "import", foreign])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == foreign.with_name("mcpstead.yaml.toml").read_text()
+    assert "ruamel.yaml" in imported(done.stderr)
+    config = tmp_path / "config.toml"
+    config.write_text('[servers.git]\ncommand = ["sh"]\n')
+    others: list[list[str | Path]] = [
+        ["validate", "-c", config],
+        ["import", foreign.with_name("claude.json")],
+    ]
+    for words in others:
+        other = run([*BARE, "-X", "importtime", PYZ, *words])
+        assert other.returncode == 0, other.stderr
+        assert not {name for name in imported(other.stderr) if name.startswith("ruamel")}

@@ -95,6 +95,7 @@ def test_the_readme_has_no_other_commands_than_these() -> None:
         "curl",
         "dist/mcp-edge.pyz init",
         "dist/mcp-edge.pyz validate",
+        "dist/mcp-edge.pyz doctor",
         "dist/mcp-edge.pyz run",
         "dist/mcp-edge.pyz health",
         "python3 build deb",
@@ -125,17 +126,18 @@ def test_the_first_minute_goes_as_the_readme_says(tree: Path) -> None:
 @requires("pyz")
 @pytest.mark.skipif(not has_networks(), reason="network namespaces cannot be made here (unshare --net)")
 def test_own_servers_go_as_the_readme_says(tree: Path) -> None:
-    init, validate, run, health = COMMANDS[3:7]
+    init, validate, doctor, run, health = COMMANDS[3:8]
     assert PYZ.exists()
-    done = in_shell(tree, f"{init}\n{validate}\n{started(run, 'is ready')}{health}")
+    done = in_shell(tree, f"{init}\n{validate}\n{doctor}\n{started(run, 'is ready')}{health}")
     assert done.returncode == 0, done.stdout
+    assert "0 problems" in done.stdout
     assert re.search(r"^OK - \S+: 1 of 1 servers ready$", done.stdout, re.MULTILINE)
 
 
 @requires("pyz")
 @pytest.mark.skipif(not has_networks(), reason="network namespaces cannot be made here (unshare --net)")
 def test_the_package_is_built_as_the_readme_says(tree: Path) -> None:
-    done = in_shell(tree, COMMANDS[7].replace("python3", sys.executable))
+    done = in_shell(tree, COMMANDS[8].replace("python3", sys.executable))
     assert done.returncode == 0, done.stdout
     assert [path.name[:9] for path in (tree / "dist").glob("*_all.deb")] == ["mcp-edge_"]
     assert "_all.deb" in (tree / "dist" / "SHA256SUMS").read_text()

@@ -83,3 +83,17 @@ def test_the_entry_knows_the_version_and_the_magic_numbers() -> None:
     assert "MAGIC_NUMBERS = {'cpython-311': 'a70d0d0a'}" in text
     assert "@" not in text
     compile(text, "__main__.py", "exec")
+
+
+def test_a_folder_of_modules_without_a_package_becomes_one(tmp_path: Path) -> None:
+    (tmp_path / "ruamel" / "yaml").mkdir(parents=True)
+    (tmp_path / "ruamel" / "yaml" / "__init__.py").write_text("kept = True")
+    (tmp_path / "single.py").touch()
+    (tmp_path / "x.dist-info").mkdir()
+    pyz.complete(tmp_path)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.py")) == [
+        "ruamel/__init__.py",
+        "ruamel/yaml/__init__.py",
+        "single.py",
+    ]
+    assert (tmp_path / "ruamel" / "yaml" / "__init__.py").read_text() == "kept = True"

@@ -224,6 +224,7 @@ def test_init_writes_a_config_that_is_good(
     assert main(["init", "-o", str(path)]) == 0
     assert capsys.readouterr().out == (
         f"wrote {path}\ncheck it with: {program} validate -c {path}\nstart with:    {program} run -c {path}\n"
+        f"if it will not: {program} doctor -c {path}\n"
     )
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert [entry.name for entry in path.parent.iterdir()] == ["config.toml"]

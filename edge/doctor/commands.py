@@ -1,0 +1,56 @@
+"""The command of each stdio server, as its child would find it: on the PATH that it gets, with its interpreter."""
+
+import os
+from collections.abc import Iterator, Mapping
+
+from edge.config.model import EdgeConfig, StdioServerConfig
+from edge.config.rules import dotted
+from edge.doctor.finding import Check, Report, at_once
+from edge.net.child import NotStarted, environment, find_program
+
+SECTION = "commands"
+WHOLE_PATH = "install it, or write its whole path: a service has a shorter PATH than a shell"
+
+
+def command_checks(config: EdgeConfig, env: Mapping[str, str]) -> Iterator[Check]:
+    for name, server in config.servers.items():
+        if isinstance(server, StdioServerConfig):
+            yield Check(SECTION, dotted(("servers", name)), at_once(look_at_command, server, env))
+
+
+def look_at_command(report: Report, server: StdioServerConfig, env: Mapping[str, str]) -> None:
+    search_path = environment(env, server.env).get("PATH", os.defpath)
+    try:
+        path = find_program(server.command[0], search_path, server.cwd)
+    except NotStarted as exc:
+        report.problem(str(exc), WHOLE_PATH)
+        return
+    interpreter = interpreter_of(path)
+    if interpreter is None:
+        report.ok(path)
+        return
+    words = interpreter.split()
+    program, rest = words[0], [word for word in words[1:] if not word.startswith("-")]
+    try:
+        find_program(program, search_path, server.cwd)
+        if program.rpartition("/")[2] == "env" and rest and "=" not in rest[0]:
+            program = rest[0]
+            find_program(program, search_path, server.cwd)
+    except NotStarted as exc:
+        text = f"the first line of {path} names an interpreter that cannot be run: {exc}"
+        report.problem(text, "install it, or name the interpreter in command")
+        return
+    report.ok(f"{path}, run by {program}")
+
+
+def interpreter_of(path: str) -> str | None:
+    """What a script's first line names; None: it is no script."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(256)
+    except OSError:
+        return None  # it may be run, and not read
+    if not start.startswith(b"#!"):
+        return None
+    line = start[2:].split(b"\n", 1)[0].decode(errors="replace").strip()
+    return line or None

@@ -1,0 +1,56 @@
+"""What is taken for a secret."""
+
+import pytest
+
+from edge.config.importers.private import is_private, is_token, variable_name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_KEY", "hunter2"),
+        ("apiKey", "x"),
+        ("GITHUB_TOKEN", "x"),
+        ("DB_PASSWORD", "1234"),
+        ("Authorization", "Bearer x"),
+        ("X-Api-Key", "k"),
+        ("ANY", "ghp_0123456789abcdef"),
+        ("DATABASE_URL", "postgres://user:pw@host/db"),
+        ("ID", "0123456789abcdefghij"),
+        ("WORKSPACE", "123e4567-e89b-12d3-a456-426614174000"),
+    ],
+)
+def test_this_is_a_secret(name: str, value: str) -> None:
+    assert is_private(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_KEY", ""),
+        ("MAX_TOKENS", "4096"),
+        ("KEYBOARD", "us"),
+        ("AUTHOR", "x"),
+        ("TOKEN_FILE", "/run/token"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/etc/google.json"),
+        ("USE_TOKEN", "true"),
+        ("PATH", "/usr/local/bin:/usr/bin"),
+        ("PACKAGE", "@modelcontextprotocol/server-filesystem@2025.12.18"),
+        ("IMAGE", "mcp/git@sha256:0123456789abcdef0123456789abcdef"),
+    ],
+)
+def test_this_is_none(name: str, value: str) -> None:
+    assert not is_private(name, value)
+
+
+def test_words_for_a_terminal_are_no_tokens() -> None:
+    assert not any(
+        map(is_token, ["--allow-write", "/srv/some/long/path/to/a/folder", "mcp-server-time", "http://h:80/"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("gh-token", "GH_TOKEN"), ("9x", "_9X"), ("ä", "SECRET"), ("a__b", "A_B")]
+)
+def test_a_variable_is_called_as_shells_allow(text: str, name: str) -> None:
+    assert variable_name(text) == name
