@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from edge.app import secrets_of
+from edge.app.secret_values import secrets_of
 from edge.cli import exit_codes
 from edge.cli.cmd_run import default_config
 from edge.cli.configfile import find_config, read_config, secret_reader, warnings_of

@@ -29,6 +29,7 @@ from edge.config.model import (
     Secret,
     ServerLimits,
     ServerTlsConfig,
+    StdioLimits,
     StdioServerConfig,
     UplinkConfig,
 )
@@ -116,7 +117,7 @@ def listener(gateway: GatewayConfig, **digests: str) -> PartSpec:
         (GIT, replace(GIT, required=True, call_timeout_s=1, probe_s=1, list_refresh_s=1, start_timeout_s=1)),
         (
             GIT,
-            replace(GIT, restart=BackoffConfig(first_s=2), overlap=True, limits=ServerLimits(concurrency=1)),
+            replace(GIT, restart=BackoffConfig(first_s=2), overlap=True, limits=StdioLimits(concurrency=1)),
         ),
         (PLC, replace(PLC, reconnect=BackoffConfig(first_s=2), call_timeout_s=1, required=True)),
         (AdminConfig(), AdminConfig(reload_token=Secret("token"))),
@@ -140,7 +141,7 @@ def test_a_part_goes_on_with_settings_that_are_read_when_they_are_needed(
     [
         (GIT, replace(GIT, command=("other",))),
         (GIT, replace(GIT, env={"A": "b"})),
-        (GIT, replace(GIT, limits=ServerLimits(max_line_bytes=2048))),
+        (GIT, replace(GIT, limits=StdioLimits(max_line_bytes=2048))),
         (GIT, replace(PLC, name="git")),
         (PLC, replace(PLC, bearer=Secret("other"))),
         (PLC, replace(PLC, limits=ServerLimits(concurrency=1))),

@@ -1,6 +1,7 @@
 """What is put in force in place of what runs: beside it, in one step, and the old drains; or nothing happens."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
@@ -63,7 +64,7 @@ def rig(*names: str, kind: str = "upstream", drain_s: float = 0) -> Rig:
     return made
 
 
-def new(made: Rig, name: str = "git", kind: str = "upstream", word: str = "new", **script: float) -> Slot:
+def new(made: Rig, name: str = "git", kind: str = "upstream", word: str = "new", **script: Any) -> Slot:
     return slot(kind, name, ScriptedPart(f"{word} {name}", made.story, **script))
 
 
