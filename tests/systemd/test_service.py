@@ -4,7 +4,7 @@ import http.server
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support.service import (
@@ -202,7 +202,7 @@ def calling_in_vain(box: Box) -> Iterator[None]:
 def test_a_reload_by_signal_is_followed_by_systemd(installed: Box) -> None:
     if installed.suite == "bookworm":
         installed.run("systemctl", "kill", "--signal=HUP", "--kill-whom=main", UNIT)
-        eventually(lambda: "reload" in installed.journal(UNIT))
+        eventually(lambda: "config unchanged" in installed.journal(UNIT))
         assert installed.property(UNIT, "ActiveState") == "active"
         return
     installed.run("mkdir", "-p", "/etc/systemd/system/mcp-edge.service.d")
@@ -261,3 +261,50 @@ def test_a_stop_in_the_middle_of_calls_leaves_no_process(installed: Box) -> None
         installed.run("systemctl", "stop", UNIT)
     assert installed.processes("mcp-edge") == []
     assert installed.property(UNIT, "Result") == "success"
+
+
+GREEDY = """
+import json, sys
+hoard = []
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    if asked["method"] == "initialize":
+        result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "greedy"}}
+    elif asked["method"] == "tools/list":
+        result = {"tools": [{"name": "eat", "inputSchema": {"type": "object"}}]}
+    else:
+        hoard = [bytearray(b"x" * 1_000_000) for _ in range(300)]
+        result = {"content": []}
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+
+
+def test_servers_have_cgroups_of_their_own_below_that_of_the_service(installed: Box) -> None:
+    group = f"/sys/fs/cgroup{installed.property(UNIT, 'ControlGroup')}"
+    main = installed.property(UNIT, "MainPID")
+    assert main in installed.out("cat", f"{group}/main/cgroup.procs").split()
+    servers = installed.out("sh", "-c", f"cat {group}/server-*/cgroup.procs").split()
+    assert servers
+    assert main not in servers
+
+
+def test_a_server_over_its_memory_limit_is_ended_and_nobody_else_notices(installed: Box) -> None:
+    installed.write("/usr/local/lib/greedy.py", GREEDY, 0o644)
+    limited = '[servers.greedy]\ncommand = ["/usr/bin/python3", "/usr/local/lib/greedy.py"]\n'
+    installed.write(CONFIG, f"{HOST}{limited}limits = {{ memory_bytes = 100_000_000 }}\n")
+    assert reload(installed) == 0
+    main = installed.property(UNIT, "MainPID")
+    with calling_without_pause(installed) as calls:
+        installed.in_network(eaten)
+        eventually(lambda: "memory limit" in installed.journal(UNIT), lambda: installed.journal(UNIT))
+    assert calls.failed == []
+    assert installed.property(UNIT, "MainPID") == main
+    assert installed.property(UNIT, "ActiveState") == "active"
+
+
+def eaten() -> None:
+    """Has the greedy server eat; whether it gets to answer is not the point."""
+    with suppress(OSError, AssertionError, LookupError):
+        call("greedy__eat")
