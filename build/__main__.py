@@ -1,4 +1,4 @@
-"""The one door: `python3 build run | test | pyz | bench | lock`. Needs nothing but the standard library.
+"""The one door: `python3 build run | test | pyz | bench | dashboard | lock`. Needs nothing but the standard library.
 
 Only this file has to be readable for Pythons older than ours, so that they can be told what is wrong.
 """
@@ -11,6 +11,7 @@ USAGE = """usage: python3 build COMMAND [ARGUMENTS]
   test [ARGS]    everything that has to be green; with ARGS only pytest, with these arguments
   pyz            build dist/mcp-edge.pyz (--out FILE: there, even if nothing has changed)
   bench [ARGS]   the benchmark, next to other gateways
+  dashboard      a picture of what the Grafana dashboard shows, from a real run, into packaging/pictures
   lock           write the lock files anew, with the newest versions that fit
 """
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import bench
 import checks
+import dashboard_picture
 import machine
 import pyz
 import relock
@@ -38,7 +39,14 @@ def lock(args: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "test": checks.main, "pyz": archive, "bench": bench.main, "lock": lock}
+COMMANDS = {
+    "run": run,
+    "test": checks.main,
+    "pyz": archive,
+    "bench": bench.main,
+    "dashboard": dashboard_picture.main,
+    "lock": lock,
+}
 
 
 def main(args: Sequence[str], usage: str) -> int:
