@@ -1,4 +1,6 @@
-"""The one door: `python3 build run | test | pyz | deb | bench | pictures | lock`. Needs only the standard library.
+"""The one door: `python3 build run | test | pyz | deb | bench | pictures | dashboard | lock`.
+
+Needs nothing but the standard library.
 
 Only this file has to be readable for Pythons older than ours, so that they can be told what is wrong.
 """
@@ -13,6 +15,7 @@ USAGE = """usage: python3 build COMMAND [ARGUMENTS]
   deb            build dist/mcp-edge_VERSION_all.deb from it (--out FOLDER: there)
   bench [ARGS]   the benchmark, next to other gateways
   pictures       pictures of the status page, taken in a real browser, into packaging/pictures
+  dashboard      a picture of what the Grafana dashboard shows, from a real run, likewise
   lock           write the lock files anew, with the newest versions that fit
 """
 

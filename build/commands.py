@@ -7,6 +7,7 @@ from pathlib import Path
 
 import bench
 import checks
+import dashboard_picture
 import deb
 import machine
 import pictures
@@ -47,6 +48,7 @@ COMMANDS = {
     "deb": deb.main,
     "bench": bench.main,
     "pictures": pictures.main,
+    "dashboard": dashboard_picture.main,
     "lock": lock,
 }
 

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,20 +72,21 @@ def series(labels: dict[str, str], values: list[tuple[float, str]]) -> Series:
     return Series(labels, [(float(at), float(value)) for at, value in values])
 
 
-def config(targets: Sequence[str], interval_s: float) -> str:
-    """Scrapes these (host:port) as the job that the rules are made for."""
+def config(targets: Mapping[str, str], interval_s: float) -> str:
+    """Scrapes these (host:port, by the name that is to be their instance) as the job that the rules are made for."""
+    static = [{"targets": [address], "labels": {"instance": name}} for name, address in targets.items()]
     return json.dumps(  # which is YAML, too
         {
             "global": {"scrape_interval": f"{interval_s:g}s", "evaluation_interval": f"{interval_s:g}s"},
             "rule_files": [str(RULES)],
-            "scrape_configs": [{"job_name": "mcp-edge", "static_configs": [{"targets": list(targets)}]}],
+            "scrape_configs": [{"job_name": "mcp-edge", "static_configs": static}],
         }
     )
 
 
 @contextmanager
-def running(targets: Sequence[str], *, interval_s: float = 1.0) -> Iterator[Prometheus]:
-    """A Prometheus with our rules that scrapes these. Raises: PrometheusFailed."""
+def running(targets: Mapping[str, str], *, interval_s: float = 1.0) -> Iterator[Prometheus]:
+    """A Prometheus with our rules that scrapes these (`config`). Raises: PrometheusFailed."""
     program = shutil.which("prometheus")
     if program is None:
         raise PrometheusFailed("there is no prometheus on this machine")
