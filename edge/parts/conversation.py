@@ -322,8 +322,8 @@ class Conversation:
         while True:
             if self._broken is not None:
                 raise self._broken
-            silence_left = self._silence_left()
-            if self._is_doubted or silence_left <= 0:
+            ping_at = self._ping_due()
+            if self._is_doubted or trio.current_time() >= ping_at:
                 self._is_doubted = False
                 try:
                     await self._ping()
@@ -331,25 +331,22 @@ class Conversation:
                     self._is_doubted = True
                     raise
                 continue
-            now = trio.current_time()
-            if now >= self._refresh_at and not is_reading:
+            if trio.current_time() >= self._refresh_at and not is_reading:
                 return
-            next_at = now + silence_left
-            with trio.CancelScope(deadline=next_at if is_reading else min(next_at, self._refresh_at)):
+            with trio.CancelScope(deadline=ping_at if is_reading else min(ping_at, self._refresh_at)):
                 await self._news.wait()
             self._news.clear()
 
-    def _silence_left(self) -> float:
-        """Seconds until a ping is due: so long after the last good answer, or the last ping.
+    def _ping_due(self) -> float:
+        """When a ping is due: so long after the last good answer, or the last ping.
 
         A server that works on calls may not come to answer one. It is asked all the same, as its health rests on it,
-        and judged by that only after a long silence.
+        and judged by that only after a long silence. A time and not what is left of it, which may be too little to add.
         """
-        now = trio.current_time()
-        left = max(self._last_success, self._probed_at) + self._config.probe_s - now
+        due_at = max(self._last_success, self._probed_at) + self._config.probe_s
         if self._metrics.inflight:
-            left = min(left, self._last_heard + self._busy_silence_s - now)
-        return max(0.0, left)
+            due_at = min(due_at, self._last_heard + self._busy_silence_s)
+        return due_at
 
     async def _ping(self) -> None:
         asked_at = self._probed_at = trio.current_time()
