@@ -37,6 +37,7 @@ LEAVE_S = 2.0
 CONNECTIONS_PER_LINK = 3  # a poll, a POST, and one to spare
 MORE_CONNECTIONS = 256
 TRIM_EVERY_S = 2.0
+TRIMS = 5  # after the last connection that came
 
 log = logging.getLogger("edge.hub")
 
@@ -152,16 +153,17 @@ class Acceptor:
                     await self._webhook.aclose()
 
     async def _give_memory_back(self) -> None:
-        """What connections that came have left free, and once more for those that were only coming then."""
+        """What connections that came have left free; also a while later, when their servers' lists have been read."""
         trim = trimmer()
-        seen, had_come = 0, False
+        seen = n_due = 0
         while trim is not None:
             await trio.sleep(TRIM_EVERY_S)
             accepted = self._metrics.connections_accepted["hub"]
-            have_come, seen = accepted != seen, accepted
-            if have_come or had_come:
+            if accepted != seen:
+                seen, n_due = accepted, TRIMS
+            if n_due:
+                n_due -= 1
                 trim()
-            had_come = have_come
 
     async def _serve(self, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         """Until the intake is off and all calls have ended."""
