@@ -27,7 +27,7 @@ class Manager:
 
     def heard(self) -> list[dict[str, str]]:
         """All since the last look, each as its fields."""
-        found = []
+        found: list[dict[str, str]] = []
         while True:
             try:
                 text = self.sock.recv(4096).decode()
