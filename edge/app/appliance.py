@@ -97,7 +97,7 @@ class App:
         self._acceptor: Acceptor | None = None
         self._edges: Mapping[str, Upstream] = {}
         gateway = loaded.config.gateway
-        self._gateway = Gateway(
+        self.gateway = Gateway(
             Views(gateway, self._groups()),
             live=self._live,
             call_timeout_s=gateway.call_timeout_s,
@@ -107,12 +107,12 @@ class App:
             idle_s=gateway.session_idle_s,
             max_sessions=gateway.max_sessions,
             metrics=self.metrics,
-            on_end=self._gateway.forget,
-            tidy=self._gateway.tidy,
+            on_end=self.gateway.forget,
+            tidy=self.gateway.tidy,
         )
         self.reloads = Reloads(Reloading(self, load).apply)
         self.workshop = Workshop(
-            gateway=self._gateway,
+            gateway=self.gateway,
             sessions=self._sessions,
             health=self.health,
             metrics=self.metrics,
@@ -133,8 +133,8 @@ class App:
         self.metrics.queues.update(
             session_notifications=self._sessions.count_queued,
             answers_in_progress=self._sessions.count_waiting,
-            subscriptions=self._gateway.count_subscriptions,
-            resource_links=self._gateway.count_links,
+            subscriptions=self.gateway.count_subscriptions,
+            resource_links=self.gateway.count_links,
             reloads=self.reloads.count_waiting,
             draining_parts=lambda: self.supervisor.draining,
         )
@@ -274,7 +274,7 @@ class App:
             self.metrics.hub.pending_bytes = self._acceptor.edges.pending_bytes
         self.show()
         gateway = self.loaded.config.gateway
-        self._gateway.configure(gateway, self._groups(), {**self.upstreams, **self._edges})
+        self.gateway.configure(gateway, self._groups(), {**self.upstreams, **self._edges})
 
     def show(self) -> None:
         """Health and metrics have what is there, and nothing else."""
@@ -315,7 +315,7 @@ class App:
     def _attach_edges(self, acceptor: "Acceptor", edges: Mapping[str, Upstream]) -> None:
         if acceptor is self._acceptor:  # not that of one that is not in force yet, or no longer
             self._edges = edges
-            self._gateway.attach({**self.upstreams, **edges})
+            self.gateway.attach({**self.upstreams, **edges})
 
     def _live(self) -> list[LiveSession]:
         return list(self._sessions)

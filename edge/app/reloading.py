@@ -28,6 +28,7 @@ from edge.config.diff import (
 from edge.config.model import EdgeConfig
 from edge.errors import ConfigError, EdgeError, Problem, leaves
 from edge.log import set_up
+from edge.parts.listener import Listener
 from edge.parts.upstream import Upstream
 from edge.supervise.reload import ReloadOptions, Result, Verdict
 
@@ -134,6 +135,8 @@ class Reloading:
                 older = app.built.get(key)
                 if older is not None and isinstance(older.subject, Upstream):
                     built.subject.succeed(older.subject)
+                if older is not None and isinstance(older.subject, Listener):
+                    older.subject.give_way()
                 app.built[key] = built
             for update in updates:
                 update()

@@ -200,7 +200,7 @@ class Reply:
         with trio.CancelScope() as scope:
             self._connections.streams.add(scope)
             try:
-                while not self.gone and not self._connections.draining:
+                while not self.gone and not self._connections.finishing:
                     data = await wire.receive()
                     wire.rest += data
                     if not data or len(wire.rest) > MAX_PIPELINED_BYTES:
@@ -225,6 +225,6 @@ class Reply:
             raise LocalProtocolError("a request is answered once")
         for name, value in headers:
             parts.append(f"{name}: {checked(name, value)}\r\n".encode("ascii"))
-        self.closes = self.closes or self._connections.draining
+        self.closes = self.closes or self._connections.finishing
         parts.append(b"Connection: close\r\n\r\n" if self.closes else b"\r\n")
         self.started = True

@@ -23,7 +23,7 @@ from edge.net.http_head import (
     refuse_bare_lf,
 )
 from edge.net.http_reply import Refusal, Reply
-from edge.net.http_wire import Connections, HttpLimits, Wire
+from edge.net.http_wire import LAST_REQUEST_S, Connections, HttpLimits, Wire
 from edge.net.tls_stream import TlsStream
 
 __all__ = [
@@ -376,4 +376,6 @@ class ServerConnection:
         await reply.send(refusal.status, refusal.body, refusal.content_type, refusal.headers)
 
     def _wait_for(self, seconds: float) -> None:
+        if self._connections.finishing and self._phase in (Phase.IDLE, Phase.HANDSHAKE):
+            seconds = min(seconds, LAST_REQUEST_S)
         self.scope.deadline = trio.current_time() + seconds

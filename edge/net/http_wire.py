@@ -19,6 +19,7 @@ PIECE_BYTES = 65536  # of a write that has to wait: each piece is progress that 
 LINGER_BYTES = 16 * 1024 * 1024
 LINGER_S = 5.0
 NOTHING = memoryview(b"")
+LAST_REQUEST_S = 5.0  # for a request that is under way to a listener that gives way to another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Connections:
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self.metrics = metrics or Metrics()
+        self.finishing = False  # each answer is the last one of its connection
         self.draining = False
         self.open = 0
         self.requests = 0
@@ -47,8 +49,20 @@ class Connections:
 
     def drain(self) -> None:
         """Idle connections close now, event streams end, others finish their request and then close."""
-        self.draining = True
+        self.finishing = self.draining = True
         for scope in (*self.idle, *self.streams):
+            scope.cancel()
+
+    def finish(self) -> None:
+        """As `drain`, but what is idle may ask once more within LAST_REQUEST_S: a request may be under way to us.
+
+        For connections that have a successor to go to; it takes longer than `drain` by that time.
+        """
+        self.finishing = True
+        by = trio.current_time() + LAST_REQUEST_S
+        for scope in self.idle:
+            scope.deadline = min(scope.deadline, by)
+        for scope in self.streams:
             scope.cancel()
 
     def evict_idle(self) -> bool:

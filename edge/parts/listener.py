@@ -1,8 +1,9 @@
 """A listener: accepts connections on the addresses of one face and serves each in a task of its own.
 
 Intake off: it stops accepting, idle connections close, event streams end, and requests that are being
-worked on are answered with `Connection: close`. Over `max_connections`, the connection that has been idle
-for longest makes room; if none is idle, the new one is told 503, closed and counted.
+worked on are answered with `Connection: close`. One that gives way to another lets idle connections ask once more,
+for a few seconds: nobody's request is lost because it was under way just then. Over `max_connections`, the connection
+that has been idle for longest makes room; if none is idle, the new one is told 503, closed and counted.
 """
 
 import errno
@@ -73,6 +74,7 @@ class Listener:
         self._open_address = open_address
         self._open = 0
         self._refusing = 0
+        self._gives_way = False
 
     def update(self, tls: ssl.SSLContext | None, limits: HttpLimits, *, max_connections: int) -> None:
         """For connections that are made from now on."""
@@ -83,6 +85,10 @@ class Listener:
     @property
     def max_connections(self) -> int:
         return self._max_connections
+
+    def give_way(self) -> None:
+        """Another one accepts in our place already: when the intake ends, nobody has to be hurried away."""
+        self._gives_way = True
 
     async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         """Raises: EdgeError, before it has started, if an address cannot be listened on."""
@@ -102,7 +108,10 @@ class Listener:
                         )
                         task_status.started(intake)
                 close_all(acceptors)
-                self.connections.drain()
+                if self._gives_way:
+                    self.connections.finish()
+                else:
+                    self.connections.drain()
         except EdgeError as exc:  # of an address; what happens in a connection stays there
             self._status.failed(str(exc))
             raise

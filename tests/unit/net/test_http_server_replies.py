@@ -341,6 +341,50 @@ async def test_draining_ends_a_stream_that_only_waits() -> None:
         assert await client.to_end() == b""
 
 
+async def test_finishing_answers_a_request_that_was_under_way_and_then_closes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    connections = Connections()
+    async with serving(connections=connections) as client:
+        await client.ask(post(b"x"))
+        await trio.testing.wait_all_tasks_blocked()
+        connections.finish()
+        await trio.sleep(4)
+        response = await client.ask(post(b"y"))
+        assert (response.body, response.headers["connection"]) == (b"y", "close")
+        assert await client.to_end() == b""
+
+
+@pytest.mark.parametrize("comes_late", [False, True])
+async def test_finishing_closes_what_stays_idle_a_few_seconds_later(
+    autojump_clock: trio.testing.MockClock, comes_late: bool
+) -> None:
+    connections = Connections()
+    if comes_late:
+        connections.finish()
+    async with serving(connections=connections) as client:
+        await trio.testing.wait_all_tasks_blocked()
+        connections.finish()
+        assert await client.to_end() == b""
+        assert trio.current_time() == 5
+
+
+async def test_finishing_ends_a_stream_that_only_waits() -> None:
+    connections = Connections()
+
+    async def stream(request: HttpRequest, reply: Reply) -> None:
+        await reply.start_stream()
+        await reply.wait_gone()
+        assert not reply.gone
+
+    async with serving(ScriptedHandler(stream), connections=connections) as client:
+        await client.send(GET)
+        await trio.testing.wait_all_tasks_blocked()
+        connections.finish()
+        assert (await client.response()).is_whole
+        assert await client.to_end() == b""
+
+
 async def test_a_connection_that_comes_while_draining_is_closed() -> None:
     connections = Connections()
     connections.drain()

@@ -1,7 +1,6 @@
 """What is put in force in place of what runs: beside it, in one step, and the old drains; or nothing happens."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import trio
@@ -64,8 +63,8 @@ def rig(*names: str, kind: str = "upstream", drain_s: float = 0) -> Rig:
     return made
 
 
-def new(made: Rig, name: str = "git", kind: str = "upstream", word: str = "new", **script: Any) -> Slot:
-    return slot(kind, name, ScriptedPart(f"{word} {name}", made.story, **script))
+def new(made: Rig, name: str = "git", kind: str = "upstream", word: str = "new", start_s: float = 0) -> Slot:
+    return slot(kind, name, ScriptedPart(f"{word} {name}", made.story, start_s=start_s))
 
 
 async def test_a_new_part_starts_beside_the_old_which_drains_after_the_commit(autojump_clock: Clock) -> None:
