@@ -5,6 +5,7 @@
 
 import ctypes
 import json
+import logging
 import os
 import signal
 import sys
@@ -30,6 +31,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Orphans of what the tests start become our children, so that they are seen."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """What a test does to logging, by itself or by starting the appliance, ends with it."""
+    root, ours = logging.getLogger(), logging.getLogger("edge")
+    before = (list(root.handlers), root.level, ours.level, logging.raiseExceptions)
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
+    logging.raiseExceptions = before[3]
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import json
 import logging
 import sys
 import urllib.parse
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,15 +12,8 @@ from edge.log import LineFormatter, Redactor, set_up
 
 
 @pytest.fixture
-def root() -> Iterator[logging.Logger]:
-    """The root logger, as it was afterwards."""
-    root = logging.getLogger()
-    before = (list(root.handlers), root.level, logging.getLogger("edge").level, logging.raiseExceptions)
-    yield root
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
-    logging.getLogger("edge").setLevel(before[2])
-    logging.raiseExceptions = before[3]
+def root() -> logging.Logger:
+    return logging.getLogger()
 
 
 class Terminal(io.StringIO):

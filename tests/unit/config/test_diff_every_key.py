@@ -80,6 +80,7 @@ OTHER: dict[str, Any] = {
     "servers": ("plc",),
     "url": "https://other/mcp",
     "cwd": "/other",
+    "memory_bytes": 2_000_000,
     "token_sha256": ("3" * 64,),
     "operator_token_sha256": ("3" * 64,),
     "limit_s": 77.0,
@@ -201,5 +202,6 @@ def test_a_table_that_goes_is_a_change(table: str) -> None:
 
 @pytest.mark.parametrize("table", ["servers", "uplinks"])
 def test_a_named_table_that_goes_is_a_change(table: str) -> None:
-    without = dataclasses.replace(CONFIG, **{table: {}})
+    nothing: dict[str, Any] = {table: {}}
+    without = dataclasses.replace(CONFIG, **nothing)
     assert changes_between(parts_of(CONFIG), parts_of(without)).removed != ()

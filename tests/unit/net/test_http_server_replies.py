@@ -369,7 +369,7 @@ async def test_finishing_closes_what_stays_idle_a_few_seconds_later(
         assert trio.current_time() == 5
 
 
-async def test_finishing_ends_a_stream_that_only_waits() -> None:
+async def test_finishing_ends_a_stream_that_only_waits(autojump_clock: MockClock) -> None:
     connections = Connections()
 
     async def stream(request: HttpRequest, reply: Reply) -> None:
