@@ -274,7 +274,7 @@ class App:
             self.metrics.hub.pending_bytes = self._acceptor.edges.pending_bytes
         self.show()
         gateway = self.loaded.config.gateway
-        self.gateway.configure(gateway, self._groups(), {**self.upstreams, **self._edges})
+        self.gateway.configure(gateway, self._groups(), self._callable())
 
     def show(self) -> None:
         """Health and metrics have what is there, and nothing else."""
@@ -315,7 +315,12 @@ class App:
     def _attach_edges(self, acceptor: "Acceptor", edges: Mapping[str, Upstream]) -> None:
         if acceptor is self._acceptor:  # not that of one that is not in force yet, or no longer
             self._edges = edges
-            self.gateway.attach({**self.upstreams, **edges})
+            self.gateway.attach(self._callable())
+
+    def _callable(self) -> dict[str, Upstream]:
+        """Servers and edges. A name that has become a server's is known as an edge's until that is forgotten."""
+        edges = {name: edge for name, edge in self._edges.items() if name not in self.upstreams}
+        return {**self.upstreams, **edges}
 
     def _live(self) -> list[LiveSession]:
         return list(self._sessions)

@@ -1,53 +1,24 @@
 """The config changed while it runs: what changes, what does not notice, and what is refused."""
 
-import json
-import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
 
 from tests.support.appliance import Appliance, running, toml_list
-from tests.support.peers import PYZ
+from tests.support.peers import requires
+from tests.support.reloads import command, edit, reload
+
+pytestmark = requires("pyz")
 
 TOY = Path(__file__).parent.parent / "support" / "toy_server.py"
 
 
 def toy(name: str, *words: str) -> str:
     return f"[servers.{name}]\ncommand = {toml_list([sys.executable, TOY, *words])}\n"
-
-
-def config_file(appliance: Appliance) -> Path:
-    """The file that it was started with."""
-    return appliance.config
-
-
-def edit(appliance: Appliance, text: str) -> None:
-    """Another config, with the addresses as they are."""
-    kept = config_file(appliance).read_text().split("[gateway]", 1)[1]
-    config_file(appliance).write_text(f"{text}\n[gateway]{kept}")
-
-
-def reload(appliance: Appliance, *options: str) -> tuple[int, Any]:
-    """Exit code, and the verdict."""
-    done = command(appliance, "reload", "-c", str(config_file(appliance)), "--json", *options)
-    return done.returncode, json.loads(done.stdout)
-
-
-def command(appliance: Appliance, *words: str) -> subprocess.CompletedProcess[str]:
-    folder = config_file(appliance).parent
-    return subprocess.run(
-        [sys.executable, "-I", "-S", str(PYZ), *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)},
-    )
 
 
 def pids(appliance: Appliance) -> dict[str, int]:
@@ -76,7 +47,7 @@ def test_an_equal_config_changes_nothing(two: Appliance) -> None:
 
 
 def test_servers_come_go_and_change_and_the_others_keep_their_processes(two: Appliance) -> None:
-    original = config_file(two).read_text()
+    original = two.config.read_text()
     before = pids(two)
     try:
         edit(two, toy("a") + toy("b").replace('"]', '", "--other"]') + toy("c"))
@@ -92,7 +63,7 @@ def test_servers_come_go_and_change_and_the_others_keep_their_processes(two: App
         assert after["a"] == before["a"]
         assert after["b"] != before["b"]
     finally:
-        config_file(two).write_text(original)
+        two.config.write_text(original)
     code, verdict = reload(two)
     assert (verdict["removed"], verdict["restarted"]) == (["server c"], ["server b"])
     assert tools(two) == {"a", "b"}
@@ -100,13 +71,13 @@ def test_servers_come_go_and_change_and_the_others_keep_their_processes(two: App
 
 
 def test_a_broken_file_is_refused_whole_with_every_problem(two: Appliance) -> None:
-    original = config_file(two).read_text()
+    original = two.config.read_text()
     before = pids(two)
     try:
-        config_file(two).write_text(original + "\n[servers.c]\nurl = 5\nnonsense = true\n")
+        two.config.write_text(original + "\n[servers.c]\nurl = 5\nnonsense = true\n")
         code, verdict = reload(two)
     finally:
-        config_file(two).write_text(original)
+        two.config.write_text(original)
     assert (code, verdict["result"]) == (78, "refused")
     assert [problem["place"].rpartition(": ")[2] for problem in verdict["problems"]] == [
         "servers.c.url",
@@ -118,13 +89,13 @@ def test_a_broken_file_is_refused_whole_with_every_problem(two: Appliance) -> No
 
 
 def test_an_address_that_is_taken_is_refused_and_the_old_one_goes_on(two: Appliance) -> None:
-    original = config_file(two).read_text()
+    original = two.config.read_text()
     taken = two.endpoint.split("/")[2]
     try:
-        config_file(two).write_text(original.replace("[admin]\nlisten", f'[admin]\nlisten = "{taken}"\n#'))
+        two.config.write_text(original.replace("[admin]\nlisten", f'[admin]\nlisten = "{taken}"\n#'))
         code, verdict = reload(two)
     finally:
-        config_file(two).write_text(original)
+        two.config.write_text(original)
     assert (code, verdict["result"]) == (78, "refused")
     assert "the address is in use" in verdict["problems"][0]["text"]
     assert two.request("GET", f"{two.admin}/livez").status == 200
@@ -201,7 +172,7 @@ def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path) -> No
 
 
 def test_a_plan_for_people_names_what_would_happen(two: Appliance) -> None:
-    done = command(two, "reload", "-c", str(config_file(two)), "--plan")
+    done = command(two, "reload", "-c", str(two.config), "--plan")
     assert done.returncode == 0
     assert "a reload would do this" in done.stdout
     assert "nothing" in done.stdout
