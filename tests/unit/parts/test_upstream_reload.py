@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from edge.backoff import Backoff
-from edge.config.model import BackoffConfig, ServerLimits
+from edge.config.model import BackoffConfig, StdioLimits
 from edge.errors import Unavailable
 from edge.metrics import MAX_TOOLS, UNKNOWN_TOOL, ServerMetrics
 from edge.parts.channel import Ended
@@ -33,11 +33,11 @@ def wishing() -> ScriptedServer:
 async def test_more_places_let_calls_in_that_would_have_waited(autojump_clock: Clock) -> None:
     server = ScriptedServer()
     server.answers["tools/call"] = after(10)
-    async with up(server, replace(GIT, limits=ServerLimits(concurrency=1))) as rig:
+    async with up(server, replace(GIT, limits=StdioLimits(concurrency=1))) as rig:
         async with trio.open_nursery() as calls:
             calls.start_soon(rig.call)
             await wait_all_tasks_blocked()
-            rig.upstream.update(replace(GIT, limits=ServerLimits(concurrency=2)), ANY)
+            rig.upstream.update(replace(GIT, limits=StdioLimits(concurrency=2)), ANY)
             began = trio.current_time()
             calls.start_soon(rig.call)
             calls.start_soon(rig.call)
@@ -49,7 +49,7 @@ async def test_fewer_places_hold_for_calls_that_come_from_now_on(autojump_clock:
     server = ScriptedServer()
     server.answers["tools/call"] = after(10)
     async with up(server) as rig:
-        rig.upstream.update(replace(GIT, limits=ServerLimits(concurrency=1)), ANY)
+        rig.upstream.update(replace(GIT, limits=StdioLimits(concurrency=1)), ANY)
         began = trio.current_time()
         async with trio.open_nursery() as calls:
             for _ in range(3):
