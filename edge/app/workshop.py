@@ -232,7 +232,7 @@ class Workshop:
         status = self._health.make("listener:admin")
         # On a loopback address only a browser that was led here could ask under a foreign name. On any other
         # address the pages are public, and Prometheus asks by whatever name it has been given.
-        origins = Origins((spec.listen,)) if parse_address(spec.listen).is_local else None
+        origins = Origins((spec.listen,), hosts_key="") if parse_address(spec.listen).is_local else None
         desk = ReloadDesk(self._reload, spec.reload_token)
         face = AdminFace(
             health=self._health, metrics=self._metrics, origins=origins, info=self._info, desk=desk

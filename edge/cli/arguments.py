@@ -115,7 +115,7 @@ def build_parser() -> Parser:
         type=seconds,
         default=0.0,
         metavar="SECONDS",
-        help="put the old config back if what was good is not good again after so long",
+        help="put the old config back if a required server or a link that was good is not good again after so long",
     )
     reload.add_argument("--control", metavar="ADDRESS", help="unix:/path of the running process's socket")
     reload.add_argument("--json", action="store_true", help="the verdict as JSON")

@@ -223,8 +223,10 @@ def admin_listen(path: Path) -> str:
         raise Unclear(
             f"{path} cannot be read ({exc.strerror}); say where the admin listener is with --url"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise ConfigError([Problem(str(path), str(exc))]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise Unclear(
+            f"{path} is not TOML (mcp-edge validate says where); say where the admin listener is with --url"
+        ) from None
     listen = admin.get("listen", AdminConfig().listen) if isinstance(admin, dict) else None
     if not isinstance(listen, str):
         raise ConfigError([Problem(f"{path}: admin.listen", "must be a string")])

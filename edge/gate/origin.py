@@ -50,7 +50,9 @@ class Origins:
         *,
         allowed_hosts: Sequence[str] = (),
         allowed_origins: Sequence[str] = (),
+        hosts_key: str = " (gateway.allowed_hosts)",
     ) -> None:
+        self._hosts_key = hosts_key  # where others would be allowed, if anywhere
         addresses = [
             address if isinstance(address, Address) else parse_address(address) for address in listen
         ]
@@ -94,7 +96,7 @@ class Origins:
         if named is None:
             return Foreign(421, "host", "the Host header is not a host, maybe with a port")
         if not self._is_ours(*named, DEFAULT_PORTS.get(scheme)):
-            return Foreign(421, "host", "this Host is not served here (gateway.allowed_hosts)")
+            return Foreign(421, "host", f"this Host is not served here{self._hosts_key}")
         if origin is not None and not self._is_welcome(origin):
             return Foreign(403, "origin", "this Origin is not allowed here (gateway.allowed_origins)")
         if len(self._good) < MAX_REMEMBERED:

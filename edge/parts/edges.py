@@ -212,6 +212,12 @@ class Edges:
             known.upstream.update(self._server_config(known.name), self._backoff())
         self._timers_changed.set()
 
+    def forget(self, is_gone: Callable[[str], bool]) -> None:
+        """Names without a link whose owners are gone: nobody may come back by them. No checkpoint."""
+        for known in list(self._known.values()):
+            if known.link is None and is_gone(known.owner):
+                self._overdue(known)
+
     @property
     def upstreams(self) -> dict[str, Upstream]:
         """Of all names."""

