@@ -107,7 +107,7 @@ def test_a_flood_of_requests_whose_answers_nobody_takes_is_bounded(site: Stage) 
         link = bad.open(bad.peer().websocket("/reverse-proxy/ws", 4096))
         link.register(bad.name)
         bad.works(link)
-        # Ids are in the answers: 88 MB of them, of few enough requests to be through before it is cut off for not reading.
+        # Ids are in the answers: 88 MB of them, for few enough requests to be through before the hub has had enough.
         ask = b'{"type":"response","payload":{"jsonrpc":"2.0","id":"%s","method":"ping"}}' % (b"x" * 1000)
         flood = frame(TEXT, ask) * 1000
         for _ in range(88):
