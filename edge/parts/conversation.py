@@ -28,6 +28,7 @@ LONGEST_DEBOUNCE_S = 5.0  # ... unless that would be longer
 RETRY_LISTS_S = 10.0  # before lists are read again, all of them, if that failed
 START_TIMEOUT_S = 30.0  # of servers that we do not start ourselves; also for one page of a list
 PING_TIMEOUT_S = 10.0
+ROUNDING_S = 1e-6  # a moment that was computed as a float and has come may be a little ahead
 BUSY_SILENCE_S = 600.0  # a server with calls to do may be silent this long, or twice the calls' own limit
 
 T = TypeVar("T")
@@ -276,7 +277,7 @@ class Conversation:
                 await self._doubt.wait()
             if self._broken is not None:
                 raise self._broken
-            if self._doubt.is_set() or self._silence_left() <= 0:
+            if self._doubt.is_set() or self._silence_left() < ROUNDING_S:
                 self._doubt = trio.Event()
                 await self._ping()
 
