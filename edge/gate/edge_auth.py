@@ -8,7 +8,7 @@ log nor a memory dump of the table gives a token away. What neither way knows ma
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeGuard
 
 from edge.config.common import SERVER_NAME
@@ -181,6 +181,17 @@ class TokenAuth:
         if not isinstance(name, str):
             return Denied("wrong_name", "the token is good, but it names no edge")
         return self.named(name)
+
+
+def withdraws(old: HubConfig, new: HubConfig) -> bool:
+    """Whether those whom a JWT or the webhook let in might not be let in any more."""
+    by_jwt = old.jwt is not None and (
+        new.jwt is None or replace(new.jwt, leeway_s=old.jwt.leeway_s) != old.jwt
+    )
+    by_webhook = old.webhook is not None and (
+        new.webhook is None or (new.webhook.url, new.webhook.bearer) != (old.webhook.url, old.webhook.bearer)
+    )
+    return by_jwt or by_webhook
 
 
 def claims_of(token: str, config: HubJwt) -> dict[str, Any] | None:

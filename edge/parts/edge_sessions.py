@@ -16,7 +16,7 @@ from typing import Any
 import trio
 
 from edge.config.hub import HubConfig
-from edge.gate.edge_auth import Denied, Edge, TokenAuth
+from edge.gate.edge_auth import Denied, Edge, TokenAuth, withdraws
 from edge.metrics import HubMetrics
 from edge.parts.edge_session import EdgeSession, Opening, Visitor
 from edge.parts.edges import RESTART, Edges
@@ -88,13 +88,13 @@ class EdgeSessions:
 
     def update(self, config: HubConfig, auth: TokenAuth) -> None:
         """Go by these from now on. Sessions that would not be let in any more end; no checkpoint."""
-        asks_others = (config.jwt, config.webhook) != (self._config.jwt, self._config.webhook)
+        is_withdrawn = withdraws(self._config, config)
         known_before = self._auth
         self._config, self._auth = config, auth
         for session in list(self._open.values()):
             digest = session.opening.visitor.digest
             edge = auth.edge_of(digest)
-            if edge is None and known_before.edge_of(digest) is None and not asks_others:
+            if edge is None and known_before.edge_of(digest) is None and not is_withdrawn:
                 edge = session.opening.visitor.edge  # a JWT's, or the webhook's: as good as it was
             if edge is None or self._is_unfit(session, edge):
                 log.info("edge may no longer connect", extra={"edge": session.opening.visitor.edge.name})

@@ -117,7 +117,7 @@ def test_the_ready_line_names_servers_and_urls() -> None:
         assert not any("mcpServers" in line for line in appliance.output)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_0_and_no_child_is_left(number: signal.Signals) -> None:
     with running(config(toy("toy", "grandchild", "escaped"))) as appliance:
         children = descendants(appliance.pid)
