@@ -198,6 +198,7 @@ class ConfigState:
     is_reloading: bool = False
     last_reload_at: float | None = None
     last_reload_ok: bool | None = None
+    last_reload_result: str = "refused"  # of one that was not good: also `rolled back`, `not rolled back`
     last_reload_problems: tuple[str, ...] = ()
 
     def line(self, now: float, clean: Callable[[str], str], *, reasons: bool) -> str:
@@ -205,7 +206,11 @@ class ConfigState:
         if self.is_reloading:
             return "[+] config is being reloaded"
         if self.last_reload_ok is False and self.last_reload_at is not None:
-            text = f"[-] config refused {ago(now - self.last_reload_at)} ago, the one before stays in force"
+            when = f"{ago(now - self.last_reload_at)} ago"
+            text = {
+                "rolled back": f"[-] config taken back {when}, the one before is in force again",
+                "not rolled back": f"[-] config is not good and could not be taken back {when}, it stays in force",
+            }.get(self.last_reload_result, f"[-] config refused {when}, the one before stays in force")
             first, more = self.last_reload_problems[:1], len(self.last_reload_problems) - 1
             if first and reasons:
                 text += f": {tidy(clean(first[0]))}" + (f" (and {more} more)" if more else "")

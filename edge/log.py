@@ -49,12 +49,13 @@ class Redactor:
 
     def redact(self, values: Iterable[str]) -> None:
         """From now on these are hidden, too. Values under four characters are not: see above."""
+        before = len(self._values)
         for value in itertools.chain.from_iterable((value, urllib.parse.unquote(value)) for value in values):
             if len(value) >= SHORTEST_SECRET:
                 once = written_forms(value)
                 self._values.update({value}, once, *map(written_forms, once))  # JSON in a repr, and the like
                 self._values.update(base64_forms(value))
-        if self._values:  # longest first, so that one secret inside another leaves no rest
+        if len(self._values) > before:  # longest first, so that one secret inside another leaves no rest
             self._pattern = re.compile("|".join(map(re.escape, sorted(self._values, key=len, reverse=True))))
 
     def clean(self, text: str) -> str:

@@ -20,7 +20,7 @@ import trio
 from edge import __version__
 from edge.app.loaded import Load, Loaded, name_of
 from edge.app.memory import settle_memory
-from edge.app.reloading import Reloading, options
+from edge.app.reloading import LOAD_S, Reloading, options
 from edge.app.workshop import Built, Workshop
 from edge.config.diff import PartKey, UplinkSpec
 from edge.errors import EdgeError
@@ -66,7 +66,8 @@ class App:
     `load` loads the config anew for a reload; None: there is nothing to load, and SIGHUP ends us. `env` and
     `read_secret` are for tokens that are read again for each connection out; `state` is where polling links keep
     their session ids. `inherited` are sockets that systemd listens on for us. `gives_up`: end when every link has
-    been given up, as there is nothing else to do. `cgroups`: where each stdio server gets one of its own.
+    been given up, as there is nothing else to do. `cgroups`: where each stdio server gets one of its
+    own. `load_limit_s`: how long `load` may take in a reload.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class App:
         notify: SdNotify | None = None,
         gives_up: bool = False,
         cgroups: Delegated | None = None,
+        load_limit_s: float = LOAD_S,
     ) -> None:
         self.loaded = loaded
         self.redactor = redactor
@@ -110,7 +112,7 @@ class App:
             on_end=self.gateway.forget,
             tidy=self.gateway.tidy,
         )
-        self.reloads = Reloads(Reloading(self, load).apply)
+        self.reloads = Reloads(Reloading(self, load, load_limit_s=load_limit_s).apply)
         self.workshop = Workshop(
             gateway=self.gateway,
             sessions=self._sessions,

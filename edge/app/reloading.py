@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edge.reload")
 
+LOAD_S = 30.0
 SETTLE_S = 10.0
 """How long a server that is started beside its predecessor may take before it is put in force as it is."""
 
@@ -55,9 +56,10 @@ def options(plan: bool, confirm_s: float) -> ReloadOptions:
 class Reloading:
     """Applies configs to `app`, one at a time."""
 
-    def __init__(self, app: "App", load: Load | None) -> None:
+    def __init__(self, app: "App", load: Load | None, *, load_limit_s: float = LOAD_S) -> None:
         self._app = app
         self._load = load
+        self._load_limit_s = load_limit_s
 
     async def apply(self, asked: ReloadOptions) -> Verdict:
         """Load the config and put it in force. What is wrong with it is in the verdict."""
@@ -81,7 +83,11 @@ class Reloading:
             if self._load is None:
                 raise ConfigError([Problem("", NO_FILE)])
             # It reads files, which may hang for longer than the rest of us has to live.
-            loaded = await trio.to_thread.run_sync(self._load, abandon_on_cancel=True)
+            with trio.move_on_after(self._load_limit_s):
+                loaded = await trio.to_thread.run_sync(self._load, abandon_on_cancel=True)
+            if loaded is None:
+                text = f"its files could not be read within {self._load_limit_s:g} s"
+                raise ConfigError([Problem("", text)])
             changes = changes_from(before, loaded)
             if asked.plan or changes.is_empty:
                 return verdict_of("planned" if asked.plan else "unchanged", loaded, changes)
@@ -100,7 +106,22 @@ class Reloading:
                 found += [Problem(place, f"cannot be put back: {why}") for place, why in problems_of(exc)]
                 return verdict_of("not rolled back", loaded, changes, problems=found)
             return verdict_of("rolled back", loaded, changes, problems=found)
-        return verdict_of("reloaded", loaded, changes)
+        return verdict_of("reloaded", loaded, changes, warnings=self._doubts(changes))
+
+    def _doubts(self, changes: Changes) -> tuple[str, ...]:
+        """What is in force now and does not work: servers that are not up yet, sockets that nobody answers."""
+        app = self._app
+        names = [name for kind, name in (*changes.added, *changes.restarted) if kind == "upstream"]
+        states = [(name, app.upstreams[name].status) for name in names if name in app.upstreams]
+        found = [
+            f"servers.{name}: {status.state}{f': {status.reason}' if status.reason else ''}"
+            for name, status in states
+            if not status.is_good
+        ]
+        found += [
+            f"systemd listens on {address}, and nobody answers there" for address in app.sockets.unused()
+        ]
+        return tuple(found)
 
     async def _converge(
         self, loaded: Loaded, changes: Changes, *, confirm_s: float = 0.0, is_back: bool = False
@@ -110,7 +131,7 @@ class Reloading:
         Raises: ConfigError, EdgeError, maybe in a group; nothing has changed then.
         """
         app = self._app
-        specs, config = loaded.parts, loaded.config
+        specs, config, present = loaded.parts, loaded.config, app.loaded.config
         app.redactor.redact(secrets_of(config))
         new_keys = (*changes.added, *changes.restarted)
         late = {key for key in new_keys if self._is_late(key, specs[key])}
@@ -159,7 +180,7 @@ class Reloading:
                 late=late,
                 settle=settle,
                 commit=commit,
-                drain_s=lambda kind: drain_of(kind, config, confirm_s),
+                drain_s=lambda kind: drain_of(kind, present, config, confirm_s),
             )
         finally:
             if not is_in_force:
@@ -190,6 +211,8 @@ class Reloading:
         with trio.move_on_after(limit_s):
             while True:
                 now = trio.current_time()
+                if self._app.is_stopping:
+                    return []
                 if all(statuses[key].is_good for key in good if key in statuses):
                     steady_since = now if steady_since is None else steady_since
                     if now - steady_since >= STEADY_S:
@@ -213,6 +236,7 @@ class Reloading:
             is_reloading=False,
             last_reload_at=metrics.wall(),
             last_reload_ok=verdict.is_good,
+            last_reload_result=verdict.result,
             last_reload_problems=tuple(map(str, verdict.problems)),
         )
         metrics.config_reloads.add("success" if verdict.is_good else "error")
@@ -245,14 +269,22 @@ class Reloading:
             log.info("config unchanged", extra=extra)
 
 
-def drain_of(kind: str, config: EdgeConfig, confirm_s: float) -> float:
+def longest_call_s(config: EdgeConfig) -> float:
+    """The longest time that any call may take."""
+    hub_s = 0.0 if config.hub is None else config.hub.call_timeout_s
+    return max(
+        config.gateway.call_timeout_s, hub_s, *(s.call_timeout_s for s in config.servers.values()), 0.0
+    )
+
+
+def drain_of(kind: str, older: EdgeConfig, config: EdgeConfig, confirm_s: float) -> float:
     """How long what is out of force may take. Nobody waits for it, and only a server can tell a call that it is cut
     off: a listener's connections go on until their calls have ended, which have a time limit of their own; whoever
     asked for this reload gets the verdict by the way that they asked."""
     gateway = config.gateway
     match kind:
         case "listener":
-            return max(gateway.drain_s, gateway.call_timeout_s)
+            return max(gateway.drain_s, *map(longest_call_s, (older, config))) + VERDICT_S
         case "admin" | "control":
             return gateway.drain_s + confirm_s + VERDICT_S
         case _:
@@ -264,7 +296,12 @@ def changes_from(old: Loaded, new: Loaded) -> Changes:
 
 
 def verdict_of(
-    result: Result, loaded: Loaded, changes: Changes, *, problems: Sequence[Problem] = ()
+    result: Result,
+    loaded: Loaded,
+    changes: Changes,
+    *,
+    problems: Sequence[Problem] = (),
+    warnings: Sequence[str] = (),
 ) -> Verdict:
     def names(keys: Sequence[PartKey]) -> tuple[str, ...]:
         return tuple(map(shown, keys))
@@ -279,7 +316,7 @@ def verdict_of(
         updated=tuple(updated),
         unchanged=tuple(name for name in names(changes.unchanged) if name not in updated),
         problems=tuple(problems),
-        warnings=loaded.warnings,
+        warnings=(*loaded.warnings, *warnings),
     )
 
 

@@ -212,15 +212,20 @@ class Workshop:
             metrics=self._metrics,
             open_address=self._addresses.of("gateway"),
         )
+        present = spec
 
         def update(spec: PartSpec, loaded: Loaded) -> Callable[[], None]:
             assert isinstance(spec, ListenerSpec)
             new = spec
+            tables = [tls for tls in (present.tls, new.tls) if tls is not None and tls.client_ca is not None]
+            is_stricter = bool(tables) and (present.tls, present.tls_files) != (new.tls, new.tls_files)
             context = endpoint_context(new.tls) if new.tls is not None else None
 
             def carry_out() -> None:
+                nonlocal present
+                present = new
                 limits = HttpLimits(max_body_bytes=new.max_message_bytes)
-                listener.update(context, limits, max_connections=new.max_connections)
+                listener.update(context, limits, max_connections=new.max_connections, is_stricter=is_stricter)
                 cross_origin = CrossOrigin(new.allowed_origins)
                 face.update(path=new.path, origins=origins_of(new), cross_origin=cross_origin)
 
@@ -327,7 +332,7 @@ class Workshop:
         def update(spec: PartSpec, loaded: Loaded) -> Callable[[], None]:
             assert isinstance(spec, HubSpec)
             hub = spec.hub
-            context = endpoint_context(hub.tls) if hub.tls is not None else None
+            context = endpoint_context(hub.tls, "hub.tls") if hub.tls is not None else None
             return lambda: acceptor.update(hub, context)
 
         return self._built(key, spec, acceptor, status, subject=acceptor, update=update)

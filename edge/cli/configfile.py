@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge.config.address import ip_or_none, parse_address
-from edge.config.diff import tls_paths
+from edge.config.diff import hub_paths, tls_paths
 from edge.config.load import load
 from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig, UplinkTls
 from edge.config.places import Places
@@ -133,8 +133,11 @@ def tls_problems(config: EdgeConfig) -> Iterator[tuple[tuple[str, ...], str]]:
 def file_digests(config: EdgeConfig) -> dict[str, str]:
     """Of the files that listeners' TLS is made from, by path; a file that cannot be read has none."""
     tables = [config.gateway.tls, config.hub.tls if config.hub is not None else None]
+    paths = {path for tls in tables for path in tls_paths(tls)}
+    if config.hub is not None:
+        paths.update(hub_paths(config.hub))
     found: dict[str, str] = {}
-    for path in {path for tls in tables for path in tls_paths(tls)}:
+    for path in paths:
         with contextlib.suppress(OSError):
             found[path] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge.config.diff import ControlSpec
 
+SYSTEM_CONFIG = Path("/etc/mcp-edge/config.toml")
 SYSTEM_RUNTIME = "/run/mcp-edge"  # RuntimeDirectory= of the unit
 OFF = "off"
 
@@ -51,8 +52,8 @@ def places_to_ask(path: Path | None, env: Mapping[str, str]) -> list[str]:
     spec = control_of("", path, env)
     if spec is not None:
         places.append(spec.listen)
-    # The unit's, for whoever asks from a shell; and of a process that was started without a config.
-    places.append(f"unix:{SYSTEM_RUNTIME}/control.sock")
+    if path is None or path.resolve() == SYSTEM_CONFIG:  # the unit's, for whoever asks from a shell
+        places.append(f"unix:{SYSTEM_RUNTIME}/control.sock")
     return list(dict.fromkeys(places))
 
 

@@ -106,13 +106,15 @@ def parts_of(
     for name in sorted(config.servers):
         parts["upstream", name] = config.servers[name]
     if config.hub is not None:
-        parts["acceptor", "main"] = HubSpec(hub=config.hub, tls_files=digests_of(config.hub.tls, digests))
+        parts["acceptor", "main"] = HubSpec(
+            hub=config.hub, tls_files=digests_of(hub_paths(config.hub), digests)
+        )
     if gateway.enabled:
         parts["listener", "main"] = ListenerSpec(
             listen=gateway.listen,
             path=gateway.path,
             tls=gateway.tls,
-            tls_files=digests_of(gateway.tls, digests),
+            tls_files=digests_of(tls_paths(gateway.tls), digests),
             allowed_hosts=gateway.allowed_hosts,
             allowed_origins=gateway.allowed_origins,
             max_connections=gateway.max_connections,
@@ -131,8 +133,14 @@ def tls_paths(tls: ServerTlsConfig | None) -> tuple[str, ...]:
     return () if tls is None else tuple(path for path in (tls.cert, tls.key, tls.client_ca) if path)
 
 
-def digests_of(tls: ServerTlsConfig | None, digests: Mapping[str, str]) -> Digests:
-    return tuple(digests.get(path, "") for path in tls_paths(tls))
+def hub_paths(hub: HubConfig) -> tuple[str, ...]:
+    """The files that the hub's TLS, and its webhook's, is made from."""
+    ca_file = hub.webhook.ca_file if hub.webhook is not None else None
+    return (*tls_paths(hub.tls), *([ca_file] if ca_file else ()))
+
+
+def digests_of(paths: Sequence[str], digests: Mapping[str, str]) -> Digests:
+    return tuple(digests.get(path, "") for path in paths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

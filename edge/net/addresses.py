@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from edge.config.address import parse_address
 from edge.errors import EdgeError
 from edge.net.listen import ListeningSocket, by_place, open_listeners, place_text
 from edge.net.socket_stream import SocketStream
@@ -32,13 +33,32 @@ class Addresses:
             key = (owner, text)
             async with self._opening:  # of two that ask for one address, the second one borrows
                 if key not in self._shared:
-                    self._shared[key] = Shared(await open_listeners(text, self._inherited))
+                    self._shared[key] = Shared(await self._open(text))
                 try:
                     return self._shared[key].lend(lambda: self._close(key))
                 except OSError as exc:
                     raise EdgeError(f"cannot listen on {text}: {exc.strerror}") from exc
 
         return open_address
+
+    async def _open(self, text: str) -> Sequence[ListeningSocket]:
+        try:
+            return await open_listeners(text, self._inherited)
+        except EdgeError as exc:
+            if (ours := self._in_the_way(text)) is None:
+                raise
+            owner, address = ours
+            text_ = f"our own {owner} listens on {address}, and takes its place only by a restart of mcp-edge"
+            raise EdgeError(f"cannot listen on {text}: {text_}") from exc
+
+    def _in_the_way(self, text: str) -> tuple[str, str] | None:
+        """Which of our own listeners has that port, and where."""
+        port = parse_address(text).port
+        for (owner, _), shared in self._shared.items():
+            for one in shared.sockets:
+                if port and one.address.rpartition(":")[2] == str(port):
+                    return owner, one.address
+        return None
 
     def unused(self) -> list[str]:
         """Inherited addresses at which nothing listens: whoever connects there waits for ever."""

@@ -24,12 +24,12 @@ def server_context(cert: str, key: str, client_ca: str | None = None) -> ssl.SSL
     return context
 
 
-def endpoint_context(tls: ServerTlsConfig) -> ssl.SSLContext:
-    """For the endpoint as it is configured. Raises: ConfigError with the place."""
+def endpoint_context(tls: ServerTlsConfig, place: str = "gateway.tls") -> ssl.SSLContext:
+    """For a listener as it is configured. Raises: ConfigError with the place."""
     try:
         return server_context(tls.cert, tls.key, tls.client_ca)
     except EdgeError as exc:
-        raise ConfigError([Problem("gateway.tls", str(exc))]) from exc
+        raise ConfigError([Problem(place, str(exc))]) from exc
 
 
 def client_context(

@@ -77,7 +77,7 @@ class Acceptor:
         self._listener = Listener(
             "hub",
             config.listen,
-            endpoint_context(config.tls) if config.tls is not None else None,
+            endpoint_context(config.tls, "hub.tls") if config.tls is not None else None,
             self._face,
             limits_of(config),
             max_connections=connections_of(config),
@@ -106,7 +106,7 @@ class Acceptor:
         """
         auth = TokenAuth(config)
         older = self._webhook
-        if config.webhook != self._config.webhook:
+        if config.webhook != self._config.webhook or (config.webhook and config.webhook.ca_file):
             self._webhook = None if config.webhook is None else EdgeWebhook(config.webhook, auth)
             if older is not None and self._config.webhook is not None and self._home is not None:
                 self._home.start_soon(self._close, older, self._config.webhook.timeout_s)

@@ -70,9 +70,6 @@ class Conversation:
         self._status = status
         self._metrics = metrics
         self._log = log
-        self._start_timeout_s = (
-            config.start_timeout_s if isinstance(config, StdioServerConfig) else START_TIMEOUT_S
-        )
         self._busy_silence_s = max(BUSY_SILENCE_S, 2 * config.call_timeout_s)
         self._last_heard = self._last_success = self._probed_at = trio.current_time()
         self._probe_method = "ping"
@@ -277,9 +274,11 @@ class Conversation:
             raise
 
     async def _in_time(self, exchange: Awaitable[T]) -> T:
-        with trio.move_on_after(self._start_timeout_s):
+        config = self._config
+        limit_s = config.start_timeout_s if isinstance(config, StdioServerConfig) else START_TIMEOUT_S
+        with trio.move_on_after(limit_s):
             return await exchange
-        raise TimedOut(self._config.name, self._start_timeout_s)
+        raise TimedOut(config.name, limit_s)
 
     async def _read_again(self, refreshed: Callable[[], None]) -> None:
         """The lists that are stale, or all of them."""

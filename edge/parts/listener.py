@@ -76,8 +76,19 @@ class Listener:
         self._refusing = 0
         self._gives_way = False
 
-    def update(self, tls: ssl.SSLContext | None, limits: HttpLimits, *, max_connections: int) -> None:
-        """For connections that are made from now on."""
+    def update(
+        self,
+        tls: ssl.SSLContext | None,
+        limits: HttpLimits,
+        *,
+        max_connections: int,
+        is_stricter: bool = False,
+    ) -> None:
+        """For connections that are made from now on. `is_stricter`: those that are there end with their request, as
+        they might not be let in any more."""
+        if is_stricter:
+            self.connections.finish()
+            self.connections = Connections(self._metrics)
         self._tls = tls
         self._limits = limits
         self._max_connections = max_connections

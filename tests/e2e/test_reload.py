@@ -97,7 +97,7 @@ def test_an_address_that_is_taken_is_refused_and_the_old_one_goes_on(two: Applia
     finally:
         two.config.write_text(original)
     assert (code, verdict["result"]) == (78, "refused")
-    assert "the address is in use" in verdict["problems"][0]["text"]
+    assert "our own gateway listens on" in verdict["problems"][0]["text"]
     assert two.request("GET", f"{two.admin}/livez").status == 200
     assert tools(two) == {"a", "b"}
 
@@ -197,5 +197,5 @@ def test_an_address_that_is_in_the_way_of_its_own_successor_is_refused_whole(two
     finally:
         two.config.write_text(original)
     assert (code, verdict["result"]) == (78, "refused")
-    assert "the address is in use" in verdict["problems"][0]["text"]
+    assert "our own gateway listens on" in verdict["problems"][0]["text"]
     assert tools(two) == {"a", "b"}

@@ -241,7 +241,9 @@ def test_a_file_that_is_broken_does_not_keep_us_from_asking(tmp_path: Path, text
     path.write_text(text)
     places = places_to_ask(path, {"XDG_RUNTIME_DIR": "/run/user/1"})
     assert places[0].startswith("unix:/run/user/1/mcp-edge/")
-    assert "unix:/run/mcp-edge/control.sock" in places
+    assert "unix:/run/mcp-edge/control.sock" not in places, (
+        "another file's process must not be asked by mistake"
+    )
 
 
 def test_the_place_in_the_file_is_asked_first(tmp_path: Path) -> None:

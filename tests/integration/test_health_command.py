@@ -135,6 +135,7 @@ async def test_something_else_at_the_address_is_not_taken_for_us(capsys: pytest.
     [
         ("[admin]\nenabled = false\n", "admin.enabled = false"),
         ('[admin]\nlisten = "127.0.0.1:0"\n', "--url"),
+        ("[admin\n", "is not TOML (mcp-edge validate says where)"),
         (None, "cannot be read (No such file or directory)"),
     ],
 )
@@ -147,9 +148,7 @@ async def test_a_config_that_names_no_place_is_69(
     assert words in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "config", ["[admin\n", "admin = 5\n", "[admin]\nlisten = 5\n", '[admin]\nlisten = "here"\n']
-)
+@pytest.mark.parametrize("config", ["admin = 5\n", "[admin]\nlisten = 5\n", '[admin]\nlisten = "here"\n'])
 async def test_a_wrong_config_is_a_config_error(write_config: WriteConfig, config: str) -> None:
     write_config(config)
     with pytest.raises(ConfigError):
