@@ -152,6 +152,14 @@ class Upstream:
         if self._live is not None:
             self._live.desire_anew()
 
+    def desire(self, uri: str) -> None:
+        """Clients subscribed to this at an earlier one of the same name: the server is told, now or once it is up."""
+        if uri in self._desired.uris or len(self._desired.uris) >= MAX_URIS:
+            return
+        self._desired.uris[uri] = None
+        if self._live is not None:
+            self._live.desire_anew()
+
     def _tell_limits(self) -> None:
         metrics, config = self.metrics, self.config
         metrics.is_required = config.required
