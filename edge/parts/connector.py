@@ -70,7 +70,7 @@ class Uplink:
             async with trio.open_nursery() as nursery:
                 self._home = nursery
                 for link in self.links:
-                    nursery.start_soon(link.run)
+                    nursery.start_soon(self._follow, (), link)
                 nursery.start_soon(self._watch)
                 with trio.CancelScope() as intake:
                     task_status.started(intake)
@@ -106,14 +106,16 @@ class Uplink:
             with trio.move_on_after(leave_s):
                 await link.stop()
             link.abandon()
+            await link.wait_ended()
         finally:
             self._leaving.pop(link).set()
 
     async def _follow(self, before: Sequence[trio.Event], link: KeptLink) -> None:
-        """Two of one name would throw each other out at the hub."""
+        """Two of one name would throw each other out at the hub. Nobody may want it any more when its turn comes."""
         for has_left in before:
             await has_left.wait()
-        await link.run()
+        if link in self.links and not self._is_stopping:
+            await link.run()
 
     @property
     def statuses(self) -> list[Status]:

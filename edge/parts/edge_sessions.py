@@ -87,7 +87,7 @@ class EdgeSessions:
             self.update(self._config, self._auth)
 
     def update(self, config: HubConfig, auth: TokenAuth) -> None:
-        """Go by these from now on. Sessions that would not be let in any more end; no checkpoint."""
+        """Go by these from now on. Sessions and links that would not be let in any more end; no checkpoint."""
         is_withdrawn = withdraws(self._config, config)
         known_before = self._auth
         self._config, self._auth = config, auth
@@ -96,15 +96,22 @@ class EdgeSessions:
             edge = auth.edge_of(digest)
             if edge is None and known_before.edge_of(digest) is None and not is_withdrawn:
                 edge = session.opening.visitor.edge  # a JWT's, or the webhook's: as good as it was
-            if edge is None or self._is_unfit(session, edge):
+            name = None if session.link is None else session.link.name
+            if edge is None or self._is_unfit(edge, session.opening.dialect, name):
                 log.info("edge may no longer connect", extra={"edge": session.opening.visitor.edge.name})
                 self._end(session, "it may no longer connect", "revoked")
+        for link in self._edges.suspended():
+            # Whoever resumes it shows a token; but its calls wait, and its name is not free.
+            is_gone = config.jwt is None and config.webhook is None and link.owner not in config.edges
+            owner = auth.named(link.owner)
+            if is_gone or isinstance(owner, Denied) or self._is_unfit(owner, link.dialect, link.name):
+                log.info("edge may no longer connect", extra={"edge": link.owner})
+                self._edges.end(link, "it may no longer connect", "revoked")
 
-    def _is_unfit(self, session: EdgeSession, edge: Edge) -> bool:
-        """Whether this edge could not have this session now."""
-        if edge.dialects is not None and session.opening.dialect not in edge.dialects:
+    def _is_unfit(self, edge: Edge, dialect: str, name: str | None) -> bool:
+        """Whether this edge could not have a link in this dialect and of this name, if it has one, now."""
+        if not edge.may_speak(dialect):
             return True
-        name = None if session.link is None else session.link.name
         return name is not None and (name in self._taken or self._auth.may_be_called(edge, name) is not None)
 
     # -- opening
@@ -255,7 +262,7 @@ class EdgeSessions:
             session.refused = "the link that was to be resumed is over"
             session.pump.feed(Stop(session.refused))
             return None
-        if resumes is None and (denied := self.judge_name(opening.visitor.edge, name)) is not None:
+        if (denied := self.judge_name(opening.visitor.edge, name)) is not None:
             self._refuse(session, denied)
             return None
         session.name = name

@@ -266,6 +266,11 @@ class Edges:
     def by_id(self, link_id: str) -> HubLink | None:
         return self._by_id.get(link_id)
 
+    def suspended(self) -> list[HubLink]:
+        """Those without a carrier, which may come back."""
+        links = [known.link for known in self._known.values()]
+        return [link for link in links if link is not None and link.link.suspended_since is not None]
+
     def connected(self) -> list[str]:
         """The names that have a link."""
         return [name for name, known in self._known.items() if known.link is not None]

@@ -77,8 +77,14 @@ class Gateway:
         }
 
     def attach(self, upstreams: Mapping[str, Upstream]) -> None:
-        """The servers in force, by name; replaced whole. Clients whose lists change are told."""
+        """The servers in force, by name; replaced whole. Clients whose lists change are told.
+
+        A name's new upstream learns what clients subscribed to at any earlier one.
+        """
         is_smaller = not self._upstreams.keys() <= upstreams.keys()
+        fresh = {name: new for name, new in upstreams.items() if self._upstreams.get(name) is not new}
+        for server, uri in self._subscriptions.wanted(fresh):
+            fresh[server].desire(uri)
         self._upstreams = dict(upstreams)
         if is_smaller:
             self._next_rebuild = 0.0  # no view may lead to a server that is gone
@@ -206,6 +212,9 @@ class Gateway:
             await self._ready(upstream)
             await self._subscriptions.add(session, upstream, uri, published)
             is_accepted = True
+            in_force = self._upstreams.get(upstream.name)
+            if in_force is not None and in_force is not upstream:
+                in_force.desire(uri)  # it took over before this was entered
         finally:
             if is_new and not is_accepted:
                 session.state.unsubscribe(published)
@@ -220,8 +229,7 @@ class Gateway:
         if not interests:
             await self._resource(call)
         for server, uri in interests:
-            if server in self._upstreams:
-                await self._subscriptions.remove(session, self._upstreams[server], uri)
+            await self._subscriptions.remove(session, (server, uri), self._upstreams.get(server))
         return "{}"
 
     async def _set_level(self, call: Call) -> str:

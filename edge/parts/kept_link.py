@@ -119,6 +119,7 @@ class KeptLink:
         self._woken = trio.Event()
         self._is_stopping = False
         self._has_ended = trio.Event()
+        self._has_ended.set()  # it has not begun
         self._is_settled = trio.Event()
 
     # -- its life
@@ -141,19 +142,26 @@ class KeptLink:
             self._has_ended.set()
 
     async def stop(self) -> None:
-        """Let calls in flight end, then leave in an orderly way. The caller bounds it."""
+        """Let calls in flight end, then leave in an orderly way. The caller bounds it.
+
+        At once for one that does not run; a `run` that begins later knows nothing of it.
+        """
         if self._logical is not None:
             await self._logical.face.drain()
         self._is_stopping = True
         self._woken.set()
         if self._pump is not None:
             self._pump.feed(Stop("mcp-edge is stopping"))
-        await self._has_ended.wait()
+        await self.wait_ended()
 
     def abandon(self) -> None:
         """End now, whatever is still under way; says nothing new to one that has ended."""
         if self._home is not None:
             self._home.cancel_scope.cancel()
+
+    async def wait_ended(self) -> None:
+        """Until it does not run; at once if it does not."""
+        await self._has_ended.wait()
 
     async def wait_settled(self) -> None:
         """Until it has been ready, or an attempt has failed, for the first time."""

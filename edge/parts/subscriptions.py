@@ -5,7 +5,7 @@ that restarts is subscribed again by its `Upstream`. Deliveries go to sessions t
 or to a parent of it by path (MCP 2025-11-25, Resources: an update may name a sub-resource).
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from edge.errors import RpcError
 from edge.parts.sessions import LiveSession
@@ -49,12 +49,17 @@ class Subscriptions:
         """What this session subscribed to under that URI."""
         return [one for one in self._of.get(session, ()) if self._sessions[one].get(session) == published]
 
-    async def remove(self, session: LiveSession, upstream: Upstream, uri: str) -> None:
-        interest = (upstream.name, uri)
+    async def remove(self, session: LiveSession, interest: Interest, upstream: Upstream | None) -> None:
+        """Unsubscribe; `upstream` is the server's, None if it has none now."""
         self._leave(session, interest)
-        if interest not in self._sessions:
-            self._unwanted.get(upstream.name, set()).discard(uri)
+        if upstream is not None and interest not in self._sessions:
+            server, uri = interest
+            self._unwanted.get(server, set()).discard(uri)
             await upstream.unsubscribe(uri)
+
+    def wanted(self, servers: Container[str]) -> Iterator[Interest]:
+        """What anybody wants of these servers, also what they have not answered yet."""
+        return (interest for interest in self._sessions if interest[0] in servers)
 
     def drop(self, session: LiveSession) -> None:
         """The session ended: forget its interests; `pop_unwanted` has those that nobody shares."""

@@ -152,6 +152,14 @@ class Upstream:
         if self._live is not None:
             self._live.desire_anew()
 
+    def desire(self, uri: str) -> None:
+        """Clients subscribed to this at an earlier one of the same name: the server is told, now or once it is up."""
+        if uri in self._desired.uris or len(self._desired.uris) >= MAX_URIS:
+            return
+        self._desired.uris[uri] = None
+        if self._live is not None:
+            self._live.desire_anew()
+
     def _tell_limits(self) -> None:
         metrics, config = self.metrics, self.config
         metrics.is_required = config.required
@@ -261,12 +269,15 @@ class Upstream:
         """What carries it was interrupted and is back: lists whose answers were lost in between are read again now."""
         if self._live is not None and self._live.problem is not None:
             self._live.mark_stale(*KINDS)
-        self.report()
+        self.report(is_back=True)
 
-    def report(self) -> None:
-        """Say how it is while it can be called: ready if all of its lists could be read the last time."""
+    def report(self, *, is_back: bool = False) -> None:
+        """Say how it is while it can be called: ready if all of its lists could be read the last time.
+
+        `is_back`: what carries it goes on in this very step.
+        """
         live = self._live
-        if live is None or live.is_suspended:  # whoever waits for its return says so
+        if live is None or (live.is_suspended and not is_back):  # whoever waits for its return says so
             return
         if live.problem is not None:
             self.status.degraded(live.problem)
