@@ -98,6 +98,7 @@ def test_the_readme_has_no_other_commands_than_these() -> None:
         "dist/mcp-edge.pyz doctor",
         "dist/mcp-edge.pyz run",
         "dist/mcp-edge.pyz health",
+        "dist/mcp-edge.pyz reload",
         "python3 build deb",
         "openssl rand",
         "printf '[hub]\\nlisten =",
@@ -126,18 +127,19 @@ def test_the_first_minute_goes_as_the_readme_says(tree: Path) -> None:
 @requires("pyz")
 @pytest.mark.skipif(not has_networks(), reason="network namespaces cannot be made here (unshare --net)")
 def test_own_servers_go_as_the_readme_says(tree: Path) -> None:
-    init, validate, doctor, run, health = COMMANDS[3:8]
+    init, validate, doctor, run, health, reload = COMMANDS[3:9]
     assert PYZ.exists()
-    done = in_shell(tree, f"{init}\n{validate}\n{doctor}\n{started(run, 'is ready')}{health}")
+    done = in_shell(tree, f"{init}\n{validate}\n{doctor}\n{started(run, 'is ready')}{health}\n{reload}")
     assert done.returncode == 0, done.stdout
     assert "0 problems" in done.stdout
+    assert "config.toml: nothing has changed" in done.stdout
     assert re.search(r"^OK - \S+: 1 of 1 servers ready$", done.stdout, re.MULTILINE)
 
 
 @requires("pyz")
 @pytest.mark.skipif(not has_networks(), reason="network namespaces cannot be made here (unshare --net)")
 def test_the_package_is_built_as_the_readme_says(tree: Path) -> None:
-    done = in_shell(tree, COMMANDS[8].replace("python3", sys.executable))
+    done = in_shell(tree, COMMANDS[9].replace("python3", sys.executable))
     assert done.returncode == 0, done.stdout
     assert [path.name[:9] for path in (tree / "dist").glob("*_all.deb")] == ["mcp-edge_"]
     assert "_all.deb" in (tree / "dist" / "SHA256SUMS").read_text()
@@ -147,7 +149,7 @@ def test_the_package_is_built_as_the_readme_says(tree: Path) -> None:
 @pytest.mark.skipif(not has_networks(), reason="network namespaces cannot be made here (unshare --net)")
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the token")
 def test_a_box_is_called_from_elsewhere_as_the_readme_says(tree: Path) -> None:
-    token, config, hub, connect, call = COMMANDS[8:13]
+    token, config, hub, connect, call = COMMANDS[10:15]
     edge = started(connect, "box at http://127.0.0.1:8443: ready", "edge.log")
     done = in_shell(tree, f"{token}\n{config}\n{started(hub, 'is ready')}{edge}{call}")
     assert done.returncode == 0, done.stdout + (tree / "run.log").read_text()
@@ -156,7 +158,7 @@ def test_a_box_is_called_from_elsewhere_as_the_readme_says(tree: Path) -> None:
 
 def test_ci_runs_the_readmes_test_command_and_nothing_cleverer() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    test = COMMANDS[13]
+    test = COMMANDS[15]
     assert test in script
     assert f"exec {test}" == script.strip().splitlines()[-1]
 
