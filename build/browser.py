@@ -24,14 +24,29 @@ FLAGS = (
     "--no-proxy-server",
 )  # fmt: skip
 LIMIT_S = 60.0
-# Puts the two descriptors that come first where the browser looks for them, and becomes the browser.
+# Puts the two descriptors that come first where the browser looks for them, starts it, and ends with all that it has
+# started: its helpers leave late and in sessions of their own, so orphans come here (PR_SET_CHILD_SUBREAPER).
 TRAMPOLINE = """
-import fcntl, os, sys
+import ctypes, fcntl, os, signal, sys
 to_it, from_it = (fcntl.fcntl(int(word), fcntl.F_DUPFD, 10) for word in sys.argv[1:3])
 os.dup2(to_it, 3)
 os.dup2(from_it, 4)
 os.closerange(5, 256)
-os.execv(sys.argv[3], sys.argv[3:])
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+browser = os.fork()
+if browser == 0:
+    os.execv(sys.argv[3], sys.argv[3:])
+os.closerange(3, 5)
+while os.waitpid(-1, 0)[0] != browser:
+    pass
+while True:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        for pid in file.read().split():
+            os.kill(int(pid), signal.SIGKILL)
+    try:
+        os.waitpid(-1, 0)
+    except ChildProcessError:
+        break
 """
 
 
