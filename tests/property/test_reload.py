@@ -4,10 +4,11 @@ import json
 import logging
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pytest
 import trio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -29,8 +30,18 @@ from tests.support.memory_workshop import memory_app, quiet_config
 from tests.support.scripted_part import ScriptedPart
 from tests.support.upstream_rig import after
 
-logging.getLogger("edge").addHandler(logging.NullHandler())
-logging.getLogger("edge").propagate = False
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Thousands of refusals are not worth their lines."""
+    ours = logging.getLogger("edge")
+    nowhere = logging.NullHandler()
+    ours.addHandler(nowhere)
+    ours.propagate = False
+    yield
+    ours.propagate = True
+    ours.removeHandler(nowhere)
+
 
 # -- the supervisor alone: parts of every kind, with a failure or a cancellation at any step
 

@@ -16,7 +16,9 @@ UNIT = "mcp-edge.service"
 SOCKET = "mcp-edge.socket"
 CONFIG = "/etc/mcp-edge/config.toml"
 GATEWAY, ADMIN = 8766, 9766
-PATIENCE_S = 100.0  # above TimeoutStopSec=: systemd in a container has been seen to miss that a cgroup is empty
+PATIENCE_S = (
+    100.0  # above TimeoutStopSec=: systemd in a container has been seen to miss that a cgroup is empty
+)
 
 
 def install(box: Box, package: Path) -> str:
