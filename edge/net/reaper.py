@@ -166,6 +166,8 @@ class Family:
                     os.waitpid(proc.pid, os.WNOHANG)
                 except ChildProcessError:
                     continue  # somebody else was quicker
+            else:
+                alive += 1  # dead, and still its parent's to bury: when that has gone as well, it comes to us
         return alive
 
     def send(self, number: signal.Signals) -> None:
