@@ -226,6 +226,7 @@ class ConfigState:
             "is_reloading": self.is_reloading,
             "last_reload_at": None if self.last_reload_at is None else iso(self.last_reload_at),
             "last_reload_ok": self.last_reload_ok,
+            "last_reload_result": None if self.last_reload_at is None else self.last_reload_result,
             "last_reload_problems": [tidy(clean(problem)) for problem in self.last_reload_problems],
         }
 

@@ -7,7 +7,7 @@ turns out bad is taken back by the same way (`confirm_s`).
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -92,7 +92,7 @@ class Reloading:
             if asked.plan or changes.is_empty:
                 return verdict_of("planned" if asked.plan else "unchanged", loaded, changes)
             good = self._good()
-            await self._converge(loaded, changes, confirm_s=asked.confirm_s)
+            late = await self._converge(loaded, changes, confirm_s=asked.confirm_s)
             settle_memory()
         except Exception as exc:  # a request's boundary: what is wrong with it must not end what runs
             source = before.source if loaded is None else loaded.source
@@ -106,12 +106,18 @@ class Reloading:
                 found += [Problem(place, f"cannot be put back: {why}") for place, why in problems_of(exc)]
                 return verdict_of("not rolled back", loaded, changes, problems=found)
             return verdict_of("rolled back", loaded, changes, problems=found)
-        return verdict_of("reloaded", loaded, changes, warnings=self._doubts(changes))
+        return verdict_of("reloaded", loaded, changes, warnings=self._doubts(changes, late))
 
-    def _doubts(self, changes: Changes) -> tuple[str, ...]:
-        """What is in force now and does not work: servers that are not up yet, sockets that nobody answers."""
+    def _doubts(self, changes: Changes, late: Set[PartKey]) -> tuple[str, ...]:
+        """What is in force now and does not work: servers that are not up yet, sockets that nobody answers.
+
+        What is `late` has only begun, so nothing can be said of it yet."""
         app = self._app
-        names = [name for kind, name in (*changes.added, *changes.restarted) if kind == "upstream"]
+        names = [
+            name
+            for kind, name in (*changes.added, *changes.restarted)
+            if kind == "upstream" and (kind, name) not in late
+        ]
         states = [(name, app.upstreams[name].status) for name in names if name in app.upstreams]
         found = [
             f"servers.{name}: {status.state}{f': {status.reason}' if status.reason else ''}"
@@ -125,8 +131,8 @@ class Reloading:
 
     async def _converge(
         self, loaded: Loaded, changes: Changes, *, confirm_s: float = 0.0, is_back: bool = False
-    ) -> None:
-        """`is_back`: to what was in force before, which waits for no server.
+    ) -> set[PartKey]:
+        """`is_back`: to what was in force before, which waits for no server. Returns what starts only after it.
 
         Raises: ConfigError, EdgeError, maybe in a group; nothing has changed then.
         """
@@ -185,6 +191,7 @@ class Reloading:
         finally:
             if not is_in_force:
                 app.show()  # what was built, and what came to it, may have left a name in health or metrics
+        return late
 
     def _is_late(self, key: PartKey, spec: PartSpec) -> bool:
         """Whether it waits until its predecessor has ended; links out always wait for what goes with them."""

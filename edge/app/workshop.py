@@ -220,14 +220,14 @@ class Workshop:
             tables = [tls for tls in (present.tls, new.tls) if tls is not None and tls.client_ca is not None]
             is_stricter = bool(tables) and (present.tls, present.tls_files) != (new.tls, new.tls_files)
             context = endpoint_context(new.tls) if new.tls is not None else None
+            limits = HttpLimits(max_body_bytes=new.max_message_bytes)
+            origins, cross_origin = origins_of(new), CrossOrigin(new.allowed_origins)
 
             def carry_out() -> None:
                 nonlocal present
                 present = new
-                limits = HttpLimits(max_body_bytes=new.max_message_bytes)
                 listener.update(context, limits, max_connections=new.max_connections, is_stricter=is_stricter)
-                cross_origin = CrossOrigin(new.allowed_origins)
-                face.update(path=new.path, origins=origins_of(new), cross_origin=cross_origin)
+                face.update(path=new.path, origins=origins, cross_origin=cross_origin)
 
             return carry_out
 

@@ -8,10 +8,9 @@ that a user can write is a field here (`[uplinks.NAME]`: `uplinks.py`; `[hub]`: 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
 from typing import Literal
 
-from edge.config.address import ip_or_none, parse_address
+from edge.config.address import parse_address
 from edge.config.common import (
     BEARER,
     EXPANDED,
@@ -31,6 +30,7 @@ from edge.config.common import (
     check_url,
     nothing,
 )
+from edge.config.host_header import is_allowed_host, is_allowed_origin
 from edge.config.hub import HubConfig, HubEdge, HubJwt, HubWebhook
 from edge.config.rules import Rules
 from edge.config.secrets import Expanded, Secret, SecretRef, as_written
@@ -68,17 +68,6 @@ __all__ = [
 
 SEPARATOR = re.compile(r"[A-Za-z0-9_.-]{1,8}")
 URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
-ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+")
-HOST = re.compile(r"(?:(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?")
-
-
-def is_host(text: str) -> bool:
-    """A host as `Host` has it, maybe with a port, or a pattern for all names below one."""
-    found = HOST.fullmatch(text)
-    if found is None:
-        return False
-    has_good_ip = found[1] is None or isinstance(ip_or_none(found[1]), IPv6Address)
-    return has_good_ip and (found[2] is None or 0 < int(found[2]) < 65536)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,11 +112,10 @@ class GatewayConfig:
         rules.between("page_size", self.page_size, 1, 100_000)
         for index, origin in enumerate(self.allowed_origins):
             text = "must be an origin as browsers send it, as in https://app.example.com (or null); there is no *"
-            is_origin = origin == "null" or ORIGIN.fullmatch(origin) is not None
-            rules.check(is_origin, text, "allowed_origins", index)
+            rules.check(is_allowed_origin(origin), text, "allowed_origins", index)
         for index, host in enumerate(self.allowed_hosts):
             text = "must be a host, with a port or without, or *.example.com for all names below that"
-            rules.check(is_host(host), text, "allowed_hosts", index)
+            rules.check(is_allowed_host(host), text, "allowed_hosts", index)
         rules.seconds("session_idle_s", self.session_idle_s)
         rules.between("max_sessions", self.max_sessions, 1, 10_000_000)
         rules.between("max_connections", self.max_connections, 1, 1_000_000)

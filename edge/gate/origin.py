@@ -12,20 +12,16 @@ case.
 """
 
 import ipaddress
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from edge.config.address import Address, parse_address
-from edge.errors import ConfigError, Problem
+from edge.config.host_header import DEFAULT_PORTS, canonical_origin, split_host, split_web_origin
 
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-MAX_HEADER_CHARS: Final = 512
 MAX_REMEMBERED: Final = 256
 
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)(?::([0-9]{1,5}))?")
-_ORIGIN: Final = re.compile(r"(https?)://(.+)", re.IGNORECASE)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +34,7 @@ class Foreign:
 
 
 class Origins:
-    """The check for one set of listeners. ConfigError names the entries that can never match.
+    """The check for one set of listeners. What is allowed was judged when the config was read (ValueError otherwise).
 
     `allowed_hosts`: `example.com` (any port), `example.com:8443`, `*.example.com` (any name below it).
     `allowed_origins`: `https://app.example.com`, or whatever a browser sends (`null`, `vscode-webview://x`).
@@ -66,25 +62,14 @@ class Origins:
         self._good: set[tuple[str | None, str]] = (
             set()
         )  # Host and scheme of requests that passed without an Origin
-        problems: list[Problem] = []
-        for index, text in enumerate(allowed_hosts):
-            parsed = _split_host(text.removeprefix("*."))
-            if parsed is None:
-                words = "must be a host name, maybe with a port, or one that begins with *."
-                problems.append(Problem(f"gateway.allowed_hosts[{index}]", words))
-            elif text.startswith("*."):
-                self._suffixes.add((f".{parsed[0]}", parsed[1]))
+        for text in allowed_hosts:
+            host, port = _judged(split_host(text.removeprefix("*.")), text)
+            if text.startswith("*."):
+                self._suffixes.add((f".{host}", port))
             else:
-                self._hosts.add(parsed)
-        for index, text in enumerate(allowed_origins):
-            origin = _canonical_origin(text)
-            if origin is None:
-                words = "must be what a browser sends: scheme://host or scheme://host:port, or null"
-                problems.append(Problem(f"gateway.allowed_origins[{index}]", words))
-            else:
-                self._origins.add(origin)
-        if problems:
-            raise ConfigError(problems)
+                self._hosts.add((host, port))
+        for text in allowed_origins:
+            self._origins.add(_judged(canonical_origin(text), text))
 
     def check(self, host: str | None, origin: str | None, scheme: str = "http") -> Foreign | None:
         """The headers as they came (several joined by a comma: refused), and the scheme we are served by."""
@@ -92,7 +77,7 @@ class Origins:
             return None
         if host is None:
             return Foreign(421, "host", "a Host header is required")
-        named = _split_host(host)
+        named = split_host(host)
         if named is None:
             return Foreign(421, "host", "the Host header is not a host, maybe with a port")
         if not self._is_ours(*named, DEFAULT_PORTS.get(scheme)):
@@ -112,15 +97,15 @@ class Origins:
         return any(name.endswith(suffix) and wanted in (None, port) for suffix, wanted in self._suffixes)
 
     def _is_welcome(self, origin: str) -> bool:
-        canonical = _canonical_origin(origin)
+        canonical = canonical_origin(origin)
         if canonical is None:
             return False
         if canonical in self._origins:
             return True
-        web = _ORIGIN.fullmatch(canonical)
+        web = split_web_origin(canonical)
         if web is None or not self._is_local:
             return False
-        named = _split_host(web[2])
+        named = split_host(web[1])
         assert named is not None  # it is canonical
         return is_loopback(named[0])
 
@@ -135,25 +120,6 @@ def is_loopback(name: str) -> bool:
         return False
 
 
-def _split_host(text: str) -> tuple[str, int | None] | None:
-    """`host` or `host:port` to its canonical host and its port; None for whatever is not exactly that."""
-    if len(text) > MAX_HEADER_CHARS:
-        return None
-    match = _HOST.fullmatch(text)
-    if match is None:
-        return None
-    port = None if match[2] is None else int(match[2])
-    if port is not None and not 0 < port < 65536:
-        return None
-    host = match[1]
-    if host.startswith("["):
-        try:
-            return str(ipaddress.IPv6Address(host[1:-1])), port
-        except ValueError:
-            return None
-    return host.lower(), port
-
-
 def _canonical(host: str) -> str:
     """A listening host as `_split_host` writes it."""
     try:
@@ -162,24 +128,15 @@ def _canonical(host: str) -> str:
         return host.lower()
 
 
-def _canonical_origin(text: str) -> str | None:
-    """An origin to compare: lower case, without the scheme's own port; None if it cannot be one."""
-    web = _ORIGIN.fullmatch(text)
-    if web is None:
-        is_one = 0 < len(text) <= MAX_HEADER_CHARS and text.isascii() and text.isprintable()
-        return text.lower() if is_one and " " not in text and "," not in text else None
-    scheme = web[1].lower()
-    named = _split_host(web[2])
-    if named is None:
-        return None
-    host, port = named
-    shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}" if port in (None, DEFAULT_PORTS[scheme]) else f"{scheme}://{shown}:{port}"
-
-
 def _is_wildcard(host: str) -> bool:
     """All interfaces: an address to listen on, and nobody's name."""
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False
+
+
+def _judged(parsed: _T | None, text: str) -> _T:
+    if parsed is None:
+        raise ValueError(f"{text!r} is neither a host nor an origin")
+    return parsed

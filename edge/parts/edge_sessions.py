@@ -95,7 +95,10 @@ class EdgeSessions:
             digest = session.opening.visitor.digest
             edge = auth.edge_of(digest)
             if edge is None and known_before.edge_of(digest) is None and not is_withdrawn:
-                edge = session.opening.visitor.edge  # a JWT's, or the webhook's: as good as it was
+                # A JWT's, or the webhook's: as good as it was, for what an edge may be now.
+                was = session.opening.visitor.edge
+                named = auth.named(was.name, was.dialects)
+                edge = None if isinstance(named, Denied) else named
             name = None if session.link is None else session.link.name
             if edge is None or self._is_unfit(edge, session.opening.dialect, name):
                 log.info("edge may no longer connect", extra={"edge": session.opening.visitor.edge.name})

@@ -356,12 +356,15 @@ class HubFace:
     ) -> Visitor | None:
         """Who it is that wants to be called `name`; None if the edge was refused."""
         token = token_of(route, request) or ""
-        verdict = self._judge(route, request)
-        if verdict is None:
-            assert self._webhook is not None
-            verdict = await self._webhook.judge(token, name, route.dialect, request.peer)
-            if isinstance(verdict, Edge) and not verdict.may_speak(route.dialect):
-                verdict = wrong_dialect(route)
+        while (verdict := self._judge(route, request)) is None:
+            webhook = self._webhook
+            assert webhook is not None
+            answer = await webhook.judge(token, name, route.dialect, request.peer)
+            if webhook is self._webhook:  # otherwise a reload has made others the judges meanwhile
+                verdict = answer
+                if isinstance(answer, Edge) and not answer.may_speak(route.dialect):
+                    verdict = wrong_dialect(route)
+                break
         if isinstance(verdict, Denied):
             await self._send(reply, self._deny(route, verdict, request.peer))
             return None

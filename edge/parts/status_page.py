@@ -158,16 +158,25 @@ def trouble_item(kind: str, record: Record) -> str:
     return f'<li class="{escape(kinds)}">{"".join(parts)}</li>'
 
 
+RELOADS = {
+    "refused": ("refused at", "The one before stays in force."),
+    "rolled back": ("taken back at", "The one before is in force again."),
+    "not rolled back": ("not good, and could not be taken back at", "It stays in force."),
+}
+"""What is said of a reload that did not end well."""
+
+
 def refused_config(config: Record) -> Iterator[str]:
     """A reload that was refused changes nothing, but somebody meant something by it."""
     if config.get("last_reload_ok") is not False:
         return
+    what, so = RELOADS[config.get("last_reload_result", "refused")]
     problems = "".join(
         f'<p class="why">{escape(text)}</p>' for text in config.get("last_reload_problems", ())
     )
     yield (
-        f'<li class="degraded"><h3><span class="kind">config</span><span>refused at {moment(config["last_reload_at"])}'
-        f'</span></h3>{problems}<p class="more">The one before stays in force.</p></li>'
+        f'<li class="degraded"><h3><span class="kind">config</span><span>{what} '
+        f'{moment(config["last_reload_at"])}</span></h3>{problems}<p class="more">{so}</p></li>'
     )
 
 

@@ -81,6 +81,7 @@ class Upstream:
         self._retry_at: float | None = None
         self._down_said: str | None = None
         self._has_failed = False
+        self._other_terms: trio.Event | None = None  # while given up: a reload has changed what led to it
         self._when_idle: Callable[[], None] | None = None  # since `retire`
         self._is_up = Flag()
         self._is_settled = Flag()
@@ -134,6 +135,10 @@ class Upstream:
         if retry != retry_of(self.config):
             self._backoff = backoff
             self._max_attempts = retry.max_attempts
+            if self._other_terms is not None:
+                self._has_failed = False  # so calls wait for it from now on
+                self._is_up.clear()
+                self._other_terms.set()
         if config.limits.concurrency != self.config.limits.concurrency:
             self._places = Places(config.limits.concurrency)
         self.config = config
@@ -215,7 +220,7 @@ class Upstream:
             self._events.catalog_changed(self)
 
     async def _wait_to_retry(self, cause: EdgeError) -> None:
-        """Say what happened, and wait for the next attempt; for ever if there is none."""
+        """Say what happened, and wait for the next attempt; if there is none, until a reload changes its terms."""
         metrics = self.metrics
         now = trio.current_time()
         delay = self._backoff.next(now)
@@ -234,7 +239,10 @@ class Upstream:
             self._log.error("server given up", extra={"server": self.name, "reason": text})
             self._is_up.set()
             self._is_settled.set()
-            await trio.sleep_forever()
+            self._other_terms = trio.Event()
+            await self._other_terms.wait()
+            self._other_terms = None
+            return
         self._retry_at = now + delay
         metrics.backoff_s = delay
         self.status.degraded(text)

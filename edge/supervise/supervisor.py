@@ -105,7 +105,11 @@ class Supervisor:
         if not is_good:
             raise Stopping
         # No checkpoint from here on: everybody sees the old parts, or the new ones.
-        commit()
+        try:
+            commit()
+        except BaseException:  # a bug, which must not leave parts that nobody owns
+            self._let_go(beside, lambda kind: 0.0)
+            raise
         gone = {key: self._slots.pop(key) for key in (*removed, *new) if key in self._slots}
         self._slots.update(new)
         self._let_go(gone.values(), drain_s)

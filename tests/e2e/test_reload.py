@@ -66,6 +66,7 @@ def test_servers_come_go_and_change_and_the_others_keep_their_processes(two: App
         two.config.write_text(original)
     code, verdict = reload(two)
     assert (verdict["removed"], verdict["restarted"]) == (["server c"], ["server b"])
+    assert verdict["warnings"] == []  # one that has only begun is no reason for any
     assert tools(two) == {"a", "b"}
     assert pids(two)["a"] == before["a"]
 

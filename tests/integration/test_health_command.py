@@ -59,6 +59,26 @@ async def test_what_does_not_count_is_not_given_as_the_reason(capsys: pytest.Cap
         assert capsys.readouterr().out == ("OK - plant-7: 0 of 1 edges ready; the last reload was refused\n")
 
 
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        ("refused", "the last reload was refused"),
+        ("rolled back", "the last reload was taken back"),
+        ("not rolled back", "the last reload was not good and could not be taken back"),
+    ],
+)
+async def test_it_is_said_which_config_a_bad_reload_left_in_force(
+    result: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = Health()
+    async with admin_listener("127.0.0.1:0", status) as address:
+        status.config = ConfigState(
+            source="x", loaded_at=0.0, last_reload_at=0.0, last_reload_ok=False, last_reload_result=result
+        )
+        assert await ask(f"http://{address}") == 0
+    assert capsys.readouterr().out == f"OK - plant-7: ready; {told}\n"
+
+
 async def test_a_nagios_check_has_figures_and_no_other_bar(capsys: pytest.CaptureFixture[str]) -> None:
     status = Health()
     async with admin_listener("127.0.0.1:0", status) as address:

@@ -110,6 +110,16 @@ async def test_a_jwt_whose_secret_is_another_now_ends_its_link_and_a_longer_leew
         assert by_hash.closed is None
 
 
+async def test_a_dialect_that_the_hub_accepts_no_longer_ends_links_that_a_jwt_let_in() -> None:
+    token = jwt.encode({"sub": "c", "exp": 4_000_000_000}, JWT.secret.reveal(), algorithm="HS256")
+    async with hub("a", jwt=JWT) as rig, AsyncExitStack() as stack:
+        by_jwt = await registered(stack, rig, "c", HubClient(rig.address, token))
+        rig.acceptor.update(replace(rig.config, dialects=("contextforge",)), None)
+        assert await rig.call("c", n=1) == {"n": 1}
+        rig.acceptor.update(replace(rig.config, dialects=("long-poll",)), None)
+        assert (await by_jwt.wait_closed()) == (1000, "it may no longer connect")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "does"),
     [

@@ -1,26 +1,34 @@
 """A hub that asks a webhook whose token it is."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import trio
 
 from edge.config.hub import HubWebhook
-from tests.support.hub_rig import HubRig, hub
+from tests.support.hub_rig import HubRig, hub, hub_config
 from tests.support.scripted_edge import HubClient, PollingEdge, Refused, Script, event_edge, websocket_edge
 
 NAMES = {"t-ship": "ship", "t-barge": "barge", "t-odd": "not a name"}
 
 
+async def at_once() -> None:
+    """The webhook does not wait."""
+
+
 @asynccontextmanager
-async def asking_hub() -> AsyncIterator[HubRig]:
+async def asking_hub(before: Callable[[], Awaitable[None]] = at_once) -> AsyncIterator[HubRig]:
+    """Its webhook waits for `before` with each answer."""
+
     async def answer(stream: trio.SocketStream) -> None:
         data = b""
         while b"\r\n\r\n" not in data or not data.endswith(b"}"):
             data += await stream.receive_some()
+        await before()
         token = json.loads(data.partition(b"\r\n\r\n")[2])["token"]
         status = "200 OK" if token in NAMES else "401 Unauthorized" if token != "t-broken" else "500 Oops"
         body = json.dumps({"edge": NAMES.get(token), "dialects": ["contextforge", "long-poll"]}).encode()
@@ -76,3 +84,24 @@ async def test_no_body_is_read_before_the_webhook_has_judged_its_token() -> None
             async with await trio.open_tcp_stream(client.host, client.port) as stream:
                 await stream.send_all(client.head("GET", "/poll?session_id=0123456789abcdef", more))
                 assert b" 413 " in await stream.receive_some()  # though not a byte of it was sent
+
+
+async def test_an_answer_that_comes_after_a_reload_took_the_webhook_away_lets_nobody_in() -> None:
+    is_asked, may_answer = trio.Event(), trio.Event()
+
+    async def waits() -> None:
+        is_asked.set()
+        await may_answer.wait()
+
+    async with asking_hub(waits) as rig, trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def connect() -> None:
+            with pytest.raises(Refused) as caught:
+                async with websocket_edge(HubClient(rig.address, "t-ship")):
+                    pass
+            assert caught.value.status == 401
+
+        await is_asked.wait()
+        rig.acceptor.update(replace(rig.config, webhook=None, edges=hub_config("a").edges), None)
+        may_answer.set()

@@ -271,6 +271,7 @@ def test_the_config_in_force_is_told_and_changes_no_verdict() -> None:
     assert it.report(160.0)["config"] == {
         "source": "/etc/c.toml", "loaded_at": "2023-11-14T22:15:00Z", "is_reloading": False,
         "last_reload_at": "2023-11-14T22:15:20Z", "last_reload_ok": False,
+        "last_reload_result": "refused",
         "last_reload_problems": ["servers.git.command: no ***", "x", "y"],
     }  # fmt: skip
     assert it.lines(reasons=False)[-1] == "[-] config refused 40 s ago, the one before stays in force"

@@ -68,6 +68,28 @@ async def test_another_way_to_retry_holds_from_the_next_failure_on(autojump_cloc
         assert rig.status.state == "failed"
 
 
+async def test_a_server_that_was_given_up_is_tried_again_when_a_reload_changes_its_way_to_retry(
+    autojump_clock: Clock,
+) -> None:
+    server = ScriptedServer()
+    server.start_errors = [EXITED] * 2
+    rig = Rig(server, replace(GIT, restart=BackoffConfig(first_s=1, limit_s=1, max_attempts=2)))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(rig.upstream.run)
+        await trio.sleep(30)
+        assert rig.status.state == "failed"
+        with pytest.raises(Unavailable):
+            await rig.call()
+        rig.upstream.update(replace(rig.upstream.config, probe_s=5), ANY)
+        await trio.sleep(30)
+        assert rig.status.state == "failed"
+        rig.upstream.update(replace(GIT, restart=BackoffConfig(max_attempts=0)), ANY)
+        await rig.upstream.wait_ready()
+        await rig.call()
+        assert (server.starts[-1], rig.status.state) == (60, "ready")
+        nursery.cancel_scope.cancel()
+
+
 async def test_the_same_way_to_retry_forgets_no_failure(autojump_clock: Clock) -> None:
     server = ScriptedServer()
     server.start_errors = [EXITED] * 3

@@ -194,6 +194,23 @@ async def test_what_settle_raises_leaves_everything_as_it_was(autojump_clock: Cl
         await made.supervisor.stop(10)
 
 
+async def test_a_bug_in_the_commit_leaves_no_part_that_nobody_owns(autojump_clock: Clock) -> None:
+    made = rig("git")
+
+    def fails() -> None:
+        raise RuntimeError("a bug")
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(made.supervisor.run)
+        with pytest.raises(RuntimeError):
+            await made.supervisor.replace(
+                {GIT: new(made)}, settle=trio.lowlevel.checkpoint, commit=fails, drain_s=lambda kind: 10
+            )
+        await trio.sleep(10)
+        assert made.story == [(0, "old git up"), (0, "new git up"), (0, "new git cancelled")]
+        await made.supervisor.stop(10)
+
+
 async def test_after_a_failure_the_next_one_may_succeed(autojump_clock: Clock) -> None:
     made = rig("git")
     async with trio.open_nursery() as nursery:
