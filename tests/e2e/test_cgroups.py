@@ -70,11 +70,12 @@ def test_what_servers_take_is_in_metrics_and_health() -> None:
         assert edge.metric('mcp_edge_server_processes{server="git"}') >= 1
         assert edge.metric('mcp_edge_server_cpu_seconds_total{server="git"}') > 0
         assert edge.metric('mcp_edge_server_oom_kills_total{server="git"}') == 0
-        if (place / "main" / "cpu.pressure").exists():
-            stalled = 'mcp_edge_server_pressure_stalled_seconds_total{resource="cpu",server="git"}'
-            assert edge.metric(stalled) >= 0
         (server,) = edge.health()["servers"]
         assert server["memory_bytes"] > 1_000_000
+        assert server["cpu_s"] > 0
+        if (place / "main" / "cpu.pressure").exists():
+            stalled = 'mcp_edge_server_pressure_stalled_seconds_total{resource="cpu",server="git"}'
+            assert edge.metric(stalled) >= server["stalled_s"]["cpu"] >= 0
         assert server["pid"] in cgroups.pids_in(next(place.glob("server-git.*")))
 
 
