@@ -4,8 +4,8 @@ import json
 import os
 import re
 import signal
-from pathlib import Path
 import sys
+from pathlib import Path
 
 import pytest
 
