@@ -23,9 +23,12 @@ COMMANDS = {
     "groff": "groff-base",
     "promtool": "prometheus",
     "chromium": "chromium",
+    "linux.uml": "user-mode-linux",
+    "mkfs.ext4": "e2fsprogs",
 }  # and the Debian packages that have them
 FOR_TESTS = (
-    "git", "ip", "groff", "promtool", "chromium", "mcp1", "mcp2", "servers", "node", "contextforge", *roots.SUITES
+    "git", "ip", "groff", "promtool", "chromium", "mcp1", "mcp2", "servers", "node", "contextforge", *roots.SUITES,
+    "linux.uml", "mkfs.ext4",
 )  # fmt: skip
 FOR_BENCH = ("mcp-proxy", "node-bench")
 

@@ -162,6 +162,8 @@ class StdioConversation:
                         pid=child.pid,
                         stderr=self._stderr.last,
                         memory_bytes=lambda: child.usage().memory_bytes,
+                        cpu_s=lambda: round(child.usage().cpu_s, 3),
+                        stalled_s=lambda: dict(child.usage().stalled_s),
                     )
                 try:
                     async with trio.open_nursery() as nursery:
@@ -189,8 +191,8 @@ class StdioConversation:
             if self._child is not None and self._processes is not None:
                 self._processes.ended(self._child.usage)
             if self._status is not None:
-                self._status.detail.pop("pid", None)
-                self._status.detail.pop("memory_bytes", None)
+                for what in ("pid", "memory_bytes", "cpu_s", "stalled_s"):
+                    self._status.detail.pop(what, None)
         if self._ended is not None:
             raise self._ended
 

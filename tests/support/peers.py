@@ -3,8 +3,8 @@
 `requires("node", "git")` is a mark for tests; `missing(...)` gives the reason as text, for a `pytestmark` or
 a fixture. Names: mcp1, mcp2 (the official Python SDK 1.x and 2.x), servers (mcp-server-time and -git), node
 (the npm SDK and server-everything), contextforge (the gateway), git, groff, ip (iproute2), promtool (and prometheus
-itself), chromium, pyz, systemd-bookworm and systemd-trixie (root file systems); for the benchmark mcp-proxy and
-node-bench.
+itself), chromium, pyz, systemd-bookworm and systemd-trixie (root file systems), linux.uml (User-Mode Linux), mkfs.ext4
+(e2fsprogs); for the benchmark mcp-proxy and node-bench.
 """
 
 import json
@@ -57,7 +57,7 @@ def requires(*names: str) -> pytest.MarkDecorator:
 def _is_there(name: str) -> bool:
     if name == "promtool":
         return shutil.which("promtool") is not None and shutil.which("prometheus") is not None
-    if name in ("git", "ip", "groff", "chromium"):
+    if name in ("git", "ip", "groff", "chromium", "linux.uml", "mkfs.ext4"):
         return shutil.which(name) is not None
     if name == "pyz":
         return PYZ.exists()

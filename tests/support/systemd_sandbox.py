@@ -24,6 +24,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from tests.support.namespaces import CLONE_NEWNET
 from tests.support.peers import PEERS, missing
+from tests.support.system import ENVIRONMENT, System
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,14 +32,6 @@ T = TypeVar("T")
 SUITES = ("bookworm", "trixie")
 BOOT_LIMIT_S = 60.0
 POWER_OFF = signal.SIGRTMIN + 4  # systemd(1): as `systemctl poweroff`
-ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LANG": "C.UTF-8",
-    "TERM": "dumb",
-    "SYSTEMD_COLORS": "0",
-    "SYSTEMD_PAGER": "",
-    "DEBIAN_FRONTEND": "noninteractive",
-}
 
 
 @functools.cache
@@ -56,17 +49,14 @@ def why_not(suite: str) -> str | None:
     return f"systemd-nspawn cannot start a container here: {said}" if probe.returncode else None
 
 
-class Box:
-    """A running one. Paths are those inside of it."""
-
+class Box(System):
     def __init__(self, suite: str, leader: int) -> None:
         self.suite = suite
         self.leader = leader  # its PID 1, as seen from here
 
-    def run(
-        self, *command: str | Path, text: str | None = None, check: bool = True, limit_s: float = 120
+    def attempt(
+        self, command: tuple[str, ...], text: str, limit_s: float
     ) -> subprocess.CompletedProcess[str]:
-        """A command inside, as root. With `check` it must succeed."""
         inside = [
             "nsenter",
             f"--target={self.leader}",
@@ -77,29 +67,21 @@ class Box:
             "--pid",
             "--cgroup",
         ]
-        done = subprocess.run(
-            [*inside, "--root", "--wd", *map(str, command)],
-            input="" if text is None else text,
+        return subprocess.run(
+            [*inside, "--root", "--wd", *command],
+            input=text,
             capture_output=True,
             text=True,
             timeout=limit_s,
             env=ENVIRONMENT,
             check=False,
         )
-        if check:
-            assert done.returncode == 0, f"{command}: status {done.returncode}\n{done.stdout}{done.stderr}"
-        return done
-
-    def out(self, *command: str | Path) -> str:
-        """What a command prints, without its last line end."""
-        return self.run(*command).stdout.rstrip("\n")
 
     def path(self, inside: str) -> Path:
         """A path of it as seen from here."""
         return Path(f"/proc/{self.leader}/root", inside.lstrip("/"))
 
     def write(self, inside: str, text: str, mode: int = 0o644) -> None:
-        """In one step, as an editor does."""
         target = self.path(inside)
         target.parent.mkdir(parents=True, exist_ok=True)
         new = target.with_name(f"{target.name}.new")
@@ -109,27 +91,6 @@ class Box:
 
     def copy(self, file: Path, inside: str) -> None:
         shutil.copyfile(file, self.path(inside))
-
-    def property(self, unit: str, name: str) -> str:
-        return self.out("systemctl", "show", "--property", name, "--value", unit)
-
-    def journal(self, unit: str) -> str:
-        """The messages of a unit, and what systemd says about it."""
-        return self.out("journalctl", "--no-pager", "--output=cat", "--unit", unit)
-
-    def state(self, unit: str) -> str:
-        """All that may explain why a unit is not where it should be."""
-        shown = self.run("systemctl", "status", "--no-pager", "--full", unit, check=False).stdout
-        jobs = self.run("systemctl", "list-jobs", check=False).stdout
-        everything = self.run(
-            "journalctl", "--no-pager", "--lines=100", "--output=short-monotonic", check=False
-        )
-        return f"{shown}\n{jobs}\n{self.out('ps', '-eo', 'pid,ppid,stat,wchan:20,args')}\n{everything.stdout}"
-
-    def processes(self, name: str) -> list[str]:
-        """Command lines inside in which `name` is to be found, this question's own left out."""
-        lines = self.out("ps", "-eo", "pid,stat,args").splitlines()
-        return [line for line in lines if name in line]
 
     def in_network(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the function gives in a thread of ours that is in the box's network."""

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.calling import call
 from tests.support.containerfile import containerfile
 from tests.support.peers import PYZ, requires
-from tests.support.service import call, eventually
+from tests.support.service import eventually
 from tests.support.systemd_sandbox import Box, contained, why_not
 
 pytestmark = requires("pyz")

@@ -7,18 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.support.service import (
-    CONFIG,
-    SOCKET,
-    UNIT,
-    Calls,
-    call,
-    calling_without_pause,
-    drop_in,
-    eventually,
-    get,
-    put,
-)
+from tests.support.calling import Calls, call, get
+from tests.support.service import CONFIG, SOCKET, UNIT, calling_without_pause, drop_in, eventually, put
 from tests.support.systemd_sandbox import Box
 
 HOST = '[servers.host]\ncommand = ["/usr/bin/mcp-edge", "host-server"]\n'
