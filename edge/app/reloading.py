@@ -20,6 +20,7 @@ from edge.config.diff import (
     Changes,
     PartKey,
     PartSpec,
+    addresses_of,
     changes_between,
     lives_twice,
     settings_between,
@@ -149,6 +150,7 @@ class Reloading:
         def commit() -> None:
             nonlocal is_in_force
             is_in_force = True
+            hand_over()
             self._show(source=loaded.source, loaded_at=app.metrics.wall())
             for key in changes.removed:
                 del app.built[key]
@@ -174,14 +176,15 @@ class Reloading:
                 is_late = is_back or key in late
                 new[key] = app.workshop.build(key, specs[key], loaded, box, is_late=is_late)
             updates += [app.built[key].update(specs[key], loaded) for key in changes.updated]
-            await app.supervisor.replace(
-                {key: built.slot for key, built in new.items()},
-                removed=changes.removed,
-                late=late,
-                settle=settle,
-                commit=commit,
-                drain_s=lambda kind: drain_of(kind, present, config, confirm_s),
-            )
+            with app.sockets.changing(addresses_of(specs)) as hand_over:
+                await app.supervisor.replace(
+                    {key: built.slot for key, built in new.items()},
+                    removed=changes.removed,
+                    late=late,
+                    settle=settle,
+                    commit=commit,
+                    drain_s=lambda kind: drain_of(kind, present, config, confirm_s),
+                )
         finally:
             if not is_in_force:
                 app.show()  # what was built, and what came to it, may have left a name in health or metrics

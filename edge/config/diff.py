@@ -247,6 +247,18 @@ def built_from(server: ServerConfig) -> ServerConfig:
     return dataclasses.replace(same, reconnect=HttpServerConfig(name="usual", url="http://usual").reconnect)
 
 
+def addresses_of(parts: Mapping[PartKey, PartSpec]) -> dict[str, tuple[str, ...]]:
+    """Where each listener is to listen, by its name: `gateway`, `admin`, `control`, `hub`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for key, spec in parts.items():
+        match spec:
+            case ListenerSpec(listen=listen) | HubSpec(hub=HubConfig(listen=listen)):
+                found[shown(key)] = listen
+            case AdminConfig(listen=text) | ControlSpec(listen=text):
+                found[shown(key)] = (text,)
+    return found
+
+
 WORDS = {"upstream": "server", "acceptor": "hub"}
 
 

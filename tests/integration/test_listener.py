@@ -20,6 +20,7 @@ from edge.net.listen import open_listeners
 from edge.net.tls import client_context, server_context
 from edge.parts.listener import Listener
 from tests.support.memory_http import GET, RawClient, ScriptedHandler, post
+from tests.support.ports import has_ipv6
 
 LIMITS = HttpLimits(max_body_bytes=1_000_000)
 
@@ -74,15 +75,6 @@ async def send_and_receive(stream: trio.abc.Stream) -> None:
 async def close_in_time(stream: trio.abc.Stream) -> None:
     with trio.move_on_after(1):
         await stream.aclose()
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize(
