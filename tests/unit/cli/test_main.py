@@ -167,7 +167,7 @@ def test_sockets_and_an_admin_listener_that_is_off_are_shown_as_they_are(
     assert main(["validate", "-c", str(config)]) == 0
     shown = capsys.readouterr().out
     assert "  endpoint  unix:/x  /mcp\n  admin     off\n" in shown
-    assert "warning: servers: there is none" in shown
+    assert f"warning: {config}: servers: there is none" in shown
     config.write_text('admin.listen = "unix:/x"\n')
     assert main(["validate", "-c", str(config)]) == 0
     assert "  admin     unix:/x\n" in capsys.readouterr().out
