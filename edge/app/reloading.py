@@ -240,7 +240,7 @@ class Reloading:
             last_reload_at=metrics.wall(),
             last_reload_ok=verdict.is_good,
             last_reload_result=verdict.result,
-            last_reload_problems=tuple(map(str, verdict.problems)),
+            last_reload_problems=verdict.problems,
         )
         metrics.config_reloads.add("success" if verdict.is_good else "error")
         metrics.config_last_reload_ok = verdict.is_good
@@ -250,7 +250,7 @@ class Reloading:
             log.warning(warning)
         if verdict.problems:
             for problem in verdict.problems:
-                extra = {"place": problem.place, "problem": problem.text}
+                extra = problem._asdict()  # by the names that they have in a verdict
                 match verdict.result:
                     case "refused":
                         log.error("reload refused", extra=extra)
@@ -309,12 +309,16 @@ def verdict_of(
     def names(keys: Sequence[PartKey]) -> tuple[str, ...]:
         return tuple(map(shown, keys))
 
-    updated = dict.fromkeys((*names(changes.updated), *changes.settings))
+    def edges(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f"edge {name}" for name in names)
+
+    of_hub = changes.edges
+    updated = dict.fromkeys((*names(changes.updated), *edges(of_hub.updated), *changes.settings))
     return Verdict(
         result=result,
         source=loaded.source,
-        added=names(changes.added),
-        removed=names(changes.removed),
+        added=(*names(changes.added), *edges(of_hub.added)),
+        removed=(*names(changes.removed), *edges(of_hub.removed)),
         restarted=names(changes.restarted),
         updated=tuple(updated),
         unchanged=tuple(name for name in names(changes.unchanged) if name not in updated),

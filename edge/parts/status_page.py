@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from edge.errors import Problem
 from edge.health import ago
 from edge.parts.status_style import STYLE
 
@@ -163,7 +164,8 @@ def refused_config(config: Record) -> Iterator[str]:
     if config.get("last_reload_ok") is not False:
         return
     problems = "".join(
-        f'<p class="why">{escape(text)}</p>' for text in config.get("last_reload_problems", ())
+        f'<p class="why">{escape(str(Problem(**found)))}</p>'
+        for found in config.get("last_reload_problems", ())
     )
     yield (
         f'<li class="degraded"><h3><span class="kind">config</span><span>refused at {moment(config["last_reload_at"])}'

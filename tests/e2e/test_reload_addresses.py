@@ -130,7 +130,8 @@ def test_a_reload_that_is_refused_for_another_address_leaves_them_where_they_are
                 assert verdict["result"] == "refused"
                 assert f"cannot listen on 127.0.0.1:{taken}" in verdict["problems"][0]["text"]
             for caller in callers:
-                eventually(lambda caller=caller: len(caller.answers) > ENOUGH)
+                seen = caller.answers[0]
+                caller.wait_for(seen)
         assert [(set(caller.answers), caller.failed) for caller in callers] == [
             ({GATEWAY}, []),
             ({ADMIN}, []),
