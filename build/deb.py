@@ -6,6 +6,7 @@ with the standard library alone, so it can be built anywhere; `packaging/deb` ha
 
 import gzip
 import os
+import re
 from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from pathlib import Path
@@ -23,6 +24,7 @@ SCRIPTS = ("postinst", "prerm", "postrm")
 CONFIG = "etc/mcp-edge/config.toml"
 LOGROTATE = "etc/logrotate.d/mcp-edge"
 CREDENTIALS = "etc/mcp-edge/credentials"
+MAINTAINER = "mcp-edge@localhost"  # a form that Debian's tools take; nobody reads mail for the project
 LONG_AGO = 315532800  # 1980, as in the archive; SOURCE_DATE_EPOCH says otherwise
 # Run by the archive. The name is left to the host: the file is the same on all of them.
 ASK_FOR_CONFIG = """
@@ -59,7 +61,8 @@ def make(folder: Path, version: str = "") -> Path:
     half_done = target.with_name(f"{target.name}.{os.getpid()}")
     half_done.write_bytes(debfile.package(control(version, files), files, time=when))
     half_done.replace(target)
-    line(f"{target} has {target.stat().st_size / 1e6:.1f} MB in {len(files)} files")
+    n_files = sum(file.content is not None for file in files.values())  # the others are directories
+    line(f"{target} has {target.stat().st_size / 1e6:.1f} MB in {n_files} files")
     return target
 
 
@@ -86,7 +89,8 @@ def content(version: str, when: int) -> dict[str, File]:
 def control(version: str, files: Mapping[str, File]) -> dict[str, File]:
     kib = sum(len(file.content or b"") // 1024 + 1 for file in files.values())
     text = (PACKAGING / "deb" / "control").read_text()
-    filled = text.replace("@VERSION@", version).replace("@INSTALLED_KIB@", str(kib))
+    values = {"VERSION": version, "INSTALLED_KIB": str(kib), "MAINTAINER": MAINTAINER}
+    filled = re.sub(r"@([A-Z_]+)@", lambda name: values[name[1]], text)
     conffiles = "".join(f"/{path}\n" for path in sorted((CONFIG, LOGROTATE)))
     found = {
         "control": File(filled.encode()),
@@ -117,7 +121,7 @@ def changelog(version: str, when: int) -> str:
     return (
         f"mcp-edge ({version}) unstable; urgency=medium\n\n"
         f"  * See /{DOC}/CHANGELOG.md.gz.\n\n"
-        f" -- The mcp-edge developers <mcp-edge@example.org>  {date}\n"
+        f" -- The mcp-edge developers <{MAINTAINER}>  {date}\n"
     )
 
 

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import trio
 
+from edge.errors import Problem
+
 State = Literal["starting", "ready", "stale", "degraded", "failed", "stopped"]
 Verdict = Literal["ok", "degraded", "failing"]
 
@@ -199,7 +201,7 @@ class ConfigState:
     last_reload_at: float | None = None
     last_reload_ok: bool | None = None
     last_reload_result: str = "refused"  # of one that was not good: also `rolled back`, `not rolled back`
-    last_reload_problems: tuple[str, ...] = ()
+    last_reload_problems: tuple[Problem, ...] = ()
 
     def line(self, now: float, clean: Callable[[str], str], *, reasons: bool) -> str:
         """As `Status.line`; `now` is Unix time."""
@@ -213,7 +215,7 @@ class ConfigState:
             }.get(self.last_reload_result, f"[-] config refused {when}, the one before stays in force")
             first, more = self.last_reload_problems[:1], len(self.last_reload_problems) - 1
             if first and reasons:
-                text += f": {tidy(clean(first[0]))}" + (f" (and {more} more)" if more else "")
+                text += f": {tidy(clean(str(first[0])))}" + (f" (and {more} more)" if more else "")
             return text
         text = f"[+] config in force for {ago(now - self.loaded_at)}"
         return f"{text}: {tidy(clean(self.source))}" if reasons else text
@@ -227,7 +229,10 @@ class ConfigState:
             "last_reload_at": None if self.last_reload_at is None else iso(self.last_reload_at),
             "last_reload_ok": self.last_reload_ok,
             "last_reload_result": None if self.last_reload_at is None else self.last_reload_result,
-            "last_reload_problems": [tidy(clean(problem)) for problem in self.last_reload_problems],
+            "last_reload_problems": [
+                {"place": tidy(clean(problem.place)), "text": tidy(clean(problem.text))}
+                for problem in self.last_reload_problems
+            ],
         }
 
 

@@ -338,7 +338,7 @@ class App:
             try:
                 self.reloads.poke()
             except TooManyReloads as exc:
-                log.error("reload refused", extra={"place": "", "problem": str(exc)})
+                log.error("reload refused", extra={"place": "", "text": str(exc)})
         self._is_stopping = self.health.stopping = True
         drain_s = self.loaded.config.gateway.drain_s
         log.info("stopping", extra={"signal": signal.Signals(number).name, "drain_s": drain_s})

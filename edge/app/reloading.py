@@ -20,6 +20,7 @@ from edge.config.diff import (
     Changes,
     PartKey,
     PartSpec,
+    addresses_of,
     changes_between,
     lives_twice,
     settings_between,
@@ -155,6 +156,7 @@ class Reloading:
         def commit() -> None:
             nonlocal is_in_force
             is_in_force = True
+            hand_over()
             self._show(source=loaded.source, loaded_at=app.metrics.wall())
             for key in changes.removed:
                 del app.built[key]
@@ -180,14 +182,15 @@ class Reloading:
                 is_late = is_back or key in late
                 new[key] = app.workshop.build(key, specs[key], loaded, box, is_late=is_late)
             updates += [app.built[key].update(specs[key], loaded) for key in changes.updated]
-            await app.supervisor.replace(
-                {key: built.slot for key, built in new.items()},
-                removed=changes.removed,
-                late=late,
-                settle=settle,
-                commit=commit,
-                drain_s=lambda kind: drain_of(kind, present, config, confirm_s),
-            )
+            with app.sockets.changing(addresses_of(specs)) as hand_over:
+                await app.supervisor.replace(
+                    {key: built.slot for key, built in new.items()},
+                    removed=changes.removed,
+                    late=late,
+                    settle=settle,
+                    commit=commit,
+                    drain_s=lambda kind: drain_of(kind, present, config, confirm_s),
+                )
         finally:
             if not is_in_force:
                 app.show()  # what was built, and what came to it, may have left a name in health or metrics
@@ -244,7 +247,7 @@ class Reloading:
             last_reload_at=metrics.wall(),
             last_reload_ok=verdict.is_good,
             last_reload_result=verdict.result,
-            last_reload_problems=tuple(map(str, verdict.problems)),
+            last_reload_problems=verdict.problems,
         )
         metrics.config_reloads.add("success" if verdict.is_good else "error")
         metrics.config_last_reload_ok = verdict.is_good
@@ -254,7 +257,7 @@ class Reloading:
             log.warning(warning)
         if verdict.problems:
             for problem in verdict.problems:
-                extra = {"place": problem.place, "problem": problem.text}
+                extra = problem._asdict()  # by the names that they have in a verdict
                 match verdict.result:
                     case "refused":
                         log.error("reload refused", extra=extra)
@@ -313,12 +316,16 @@ def verdict_of(
     def names(keys: Sequence[PartKey]) -> tuple[str, ...]:
         return tuple(map(shown, keys))
 
-    updated = dict.fromkeys((*names(changes.updated), *changes.settings))
+    def edges(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f"edge {name}" for name in names)
+
+    of_hub = changes.edges
+    updated = dict.fromkeys((*names(changes.updated), *edges(of_hub.updated), *changes.settings))
     return Verdict(
         result=result,
         source=loaded.source,
-        added=names(changes.added),
-        removed=names(changes.removed),
+        added=(*names(changes.added), *edges(of_hub.added)),
+        removed=(*names(changes.removed), *edges(of_hub.removed)),
         restarted=names(changes.restarted),
         updated=tuple(updated),
         unchanged=tuple(name for name in names(changes.unchanged) if name not in updated),

@@ -15,7 +15,7 @@ import trio
 from edge.app.secret_values import secrets_of
 from edge.cli import exit_codes
 from edge.cli.cmd_run import default_config
-from edge.cli.configfile import find_config, read_config, secret_reader, warnings_of
+from edge.cli.configfile import find_config, placed_warnings, read_config, secret_reader
 from edge.cli.output import harmless, painted, say, say_json
 from edge.cli.serving import state_directory
 from edge.config.model import EdgeConfig
@@ -69,8 +69,7 @@ def loaded(path: Path | None) -> tuple[EdgeConfig, list[Finding]]:
     sizes = {"server": len(config.servers), "uplink": len(config.uplinks)}
     counts = ", ".join(f"{n} {noun}{'s'[: n != 1]}" for noun, n in sizes.items())
     found = [Finding("config", str(path), "ok", f"loads: {counts}")]
-    for text in warnings_of(config, starts=False):  # commands have a check of their own
-        place, _, said = text.partition(": ")
+    for place, said in placed_warnings(config, path, starts=False):  # commands have a check of their own
         found.append(Finding("config", place, "warning", said, SEE_CONFIG))
     return config, found
 

@@ -6,6 +6,7 @@ reads the file, not we: what it says is what holds.
 
 import argparse
 import os
+import socket
 import sys
 from typing import Any
 
@@ -14,7 +15,7 @@ import httpx
 from edge.cli import exit_codes
 from edge.cli.cmd_health import Unclear, plain_words
 from edge.cli.configfile import find_config
-from edge.cli.control_place import places_to_ask
+from edge.cli.control_place import places_to_ask, running_beside
 from edge.cli.output import harmless, painted, say, say_json, say_problems
 from edge.errors import Problem
 from edge.net.http_cold import client
@@ -24,6 +25,8 @@ CONFIG_RESULTS = {
     "rolled back": exit_codes.UNAVAILABLE,
     "not rolled back": exit_codes.UNAVAILABLE,
 }
+MOST_SHOWN = 8
+CONNECT_S = 5.0
 KINDS = ("added", "removed", "restarted", "updated")
 
 
@@ -59,10 +62,12 @@ def ask(args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     for place in places:
         if not place.startswith("unix:"):
             raise Unclear(f"{place} is no control socket: it is written unix:/path")
+        path = place.removeprefix("unix:")
+        if (reason := why_silent(path)) is not None:  # httpx would leave an open socket behind
+            failures.append(f"{place} ({reason})")
+            continue
         try:
-            with client(
-                timeout_s=args.timeout_s + args.confirm_s, unix_path=place.removeprefix("unix:")
-            ) as http:
+            with client(timeout_s=args.timeout_s + args.confirm_s, unix_path=path) as http:
                 answer = http.post("http://localhost/-/reload", params=query)
         except httpx.ConnectError as exc:
             failures.append(f"{place} ({plain_words(exc)})")
@@ -72,7 +77,26 @@ def ask(args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         except httpx.HTTPError as exc:
             raise Unclear(f"{place} ended before the verdict: {plain_words(exc)}") from None
         return answer.status_code, verdict_in(answer, place)
-    raise Unclear(f"no running mcp-edge found; looked at {', '.join(failures)}; is it another --config?")
+    text = f"no running mcp-edge found; looked at {', '.join(failures)}"
+    others = [] if args.control else running_beside(os.environ, places)
+    if not others:
+        raise Unclear(f"{text}; is it another --config?")
+    shown = [f"{place} (process {pid})" for place, pid in others[:MOST_SHOWN]]
+    shown += [f"{len(others) - MOST_SHOWN} more"] if len(others) > MOST_SHOWN else []
+    raise Unclear(
+        f"{text}; these could be asked: {', '.join(shown)}: say which by -c FILE or --control ADDRESS"
+    )
+
+
+def why_silent(path: str) -> str | None:
+    """Why nobody can be asked at a Unix socket; None: somebody listens there."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.settimeout(CONNECT_S)
+            sock.connect(path)
+        except OSError as exc:
+            return plain_words(exc)
+    return None
 
 
 def verdict_in(answer: httpx.Response, place: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 from edge import __version__
 from edge.app.appliance import App
 from edge.app.loaded import BUILT_IN, Loaded
-from edge.cli.configfile import config_places, file_digests, find_config, read_config, warnings_of
+from edge.cli.configfile import config_places, file_digests, find_config, placed_warnings, read_config
 from edge.cli.control_place import control_of
 from edge.cli.output import harmless
 from edge.cli.program import own_command, typed_name
@@ -32,7 +32,7 @@ def load(args: argparse.Namespace) -> Loaded:
         source=str(path),
         control=control_of(config.admin.control, path, os.environ),
         digests=file_digests(config),
-        warnings=(*unwise, *warnings_of(config)),
+        warnings=(*unwise, *map(str, placed_warnings(config, path))),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge.cli import exit_codes
-from edge.cli.configfile import config_places, find_config, read_config, warnings_of
+from edge.cli.configfile import config_places, find_config, placed_warnings, read_config
 from edge.cli.output import harmless, painted, say, say_json, say_problems
 from edge.config.model import (
     EdgeConfig,
@@ -50,7 +50,7 @@ def validate(args: argparse.Namespace) -> int:
             count = "1 problem" if len(exc.problems) == 1 else f"{len(exc.problems)} problems"
             say(painted(f"{harmless(str(path))}: {count}", "red", sys.stdout))
         return exit_codes.CONFIG
-    warnings += warnings_of(config)
+    warnings += map(str, placed_warnings(config, path))
     if args.json:
         summary = summary_of(config)
         say_json({"ok": True, "config": str(path), "problems": [], "warnings": warnings, "summary": summary})

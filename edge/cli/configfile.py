@@ -13,7 +13,7 @@ from edge.config.address import ip_or_none, parse_address
 from edge.config.diff import hub_paths, tls_paths
 from edge.config.load import load
 from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig, UplinkTls
-from edge.config.places import Places
+from edge.config.places import Places, leading_keys
 from edge.config.rules import dotted
 from edge.config.secrets import SECRET_NAME, Expanded
 from edge.errors import ConfigError, EdgeError, Problem
@@ -178,21 +178,37 @@ def warnings_of(config: EdgeConfig, env: Mapping[str, str] = os.environ, *, star
             continue
         if not server.verify:
             found.append(
-                f"servers.{name}.verify: any certificate will do, so anyone on the way can pose as it"
+                f"{dotted(('servers', name))}.verify: any certificate will do, so anyone on the way can pose as it"
             )
         url = urlsplit(server.url)
         if server.bearer is not None and url.scheme == "http" and not is_loopback(url.hostname or ""):
-            found.append(f"servers.{name}.url: the bearer token goes over the network in the clear")
+            found.append(
+                f"{dotted(('servers', name))}.url: the bearer token goes over the network in the clear"
+            )
     return [*found, *link_warnings(config)]
+
+
+def placed_warnings(
+    config: EdgeConfig, path: Path, env: Mapping[str, str] = os.environ, *, starts: bool = True
+) -> list[Problem]:
+    """`warnings_of` the config that was read from `path`, with their lines in it."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError):
+        text = ""  # it has gone, or is another one by now
+    places = Places(text, str(path))
+    found = [each.partition(": ") for each in warnings_of(config, env, starts=starts)]
+    return [Problem(places.place(leading_keys(place)), said) for place, _, said in found]
 
 
 def link_warnings(config: EdgeConfig) -> Iterator[str]:
     """The same about connections out, and those of edges."""
     for name, uplink in config.uplinks.items():
+        place = dotted(("uplinks", name))
         if uplink.tls is not None and not uplink.tls.verify:
-            yield f"uplinks.{name}.tls.verify: any certificate will do, so anyone on the way can pose as the hub"
+            yield f"{place}.tls.verify: any certificate will do, so anyone on the way can pose as the hub"
         if not uplink.is_tls and not is_loopback(urlsplit(uplink.url).hostname or ""):
-            yield f"uplinks.{name}.url: tokens and calls go over the network in the clear"
+            yield f"{place}.url: tokens and calls go over the network in the clear"
     hub = config.hub
     if hub is not None and hub.tls is None:
         outside = [text for text in hub.listen if not parse_address(text).is_local]

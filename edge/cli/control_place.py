@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import socket
+import struct
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from edge.config.diff import ControlSpec
@@ -11,6 +13,7 @@ from edge.config.diff import ControlSpec
 SYSTEM_CONFIG = Path("/etc/mcp-edge/config.toml")
 SYSTEM_RUNTIME = "/run/mcp-edge"  # RuntimeDirectory= of the unit
 OFF = "off"
+CREDENTIALS = struct.Struct("3i")  # pid, user and group: unix(7), SO_PEERCRED
 
 
 def control_of(configured: str, path: Path | None, env: Mapping[str, str]) -> ControlSpec | None:
@@ -55,6 +58,31 @@ def places_to_ask(path: Path | None, env: Mapping[str, str]) -> list[str]:
     if path is None or path.resolve() == SYSTEM_CONFIG:  # the unit's, for whoever asks from a shell
         places.append(f"unix:{SYSTEM_RUNTIME}/control.sock")
     return list(dict.fromkeys(places))
+
+
+def running_beside(env: Mapping[str, str], asked: Collection[str]) -> list[tuple[str, int]]:
+    """Control sockets of this user, and the service's, that somebody listens on, each with the process's id; without
+    those that were asked already."""
+    found: list[tuple[str, int]] = []
+    for folder in dict.fromkeys([runtime_folder(env), SYSTEM_RUNTIME]):
+        for path in sorted(Path(folder).glob("*.sock")) if folder else ():
+            place = f"unix:{path}"
+            if place not in asked and (pid := listener_of(str(path))) is not None:
+                found.append((place, pid))
+    return found
+
+
+def listener_of(path: str) -> int | None:
+    """The process that listens on a Unix socket; None if nobody does, or it is not for us."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.settimeout(1.0)
+            sock.connect(path)
+            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        except (OSError, AttributeError):  # macOS has no such thing
+            return None
+    pid: int = CREDENTIALS.unpack(credentials)[0]
+    return pid
 
 
 def configured_in(path: Path | None) -> str:

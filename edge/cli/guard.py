@@ -90,8 +90,7 @@ def stand() -> int | None:
     if os.WIFEXITED(status):
         return os.WEXITSTATUS(status)
     number = os.WTERMSIG(status)
-    rest = f"; {n_ended} processes of its servers have been ended" if n_ended else ""
-    say(f"mcp-edge: killed by {reaper.signal_name(number)}{rest}", err=True)
+    say(f"mcp-edge: killed by {reaper.signal_name(number)}{told_of(n_ended)}", err=True)
     die_of(number)
     return 128 + number  # we are process 1, which no signal of its own ends
 
@@ -164,6 +163,14 @@ def end_all(spared: Container[tuple[int, int]] = ()) -> int:
             break
         time.sleep(PAUSE_S)
     return len(ended)
+
+
+def told_of(n_ended: int) -> str:
+    """The rest of the sentence about its end."""
+    if not n_ended:
+        return ""
+    whose = "process of its servers has" if n_ended == 1 else "processes of its servers have"
+    return f"; {n_ended} {whose} been ended"
 
 
 def die_of(number: int) -> None:

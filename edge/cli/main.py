@@ -69,6 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             flush()
             return exc.code if isinstance(exc.code, int) else exit_codes.OK
     except UsageError as exc:
+        words = sys.argv[1:] if argv is None else argv
+        if (
+            words[:1] == ["health"] and "--nagios" in words
+        ):  # whoever runs checks reads one line, and knows 0 to 3
+            say(f"UNKNOWN - wrong usage: {harmless(' '.join(str(exc).split()))}")
+            return exit_codes.NAGIOS_UNKNOWN
         say(f"mcp-edge: {harmless(str(exc))}\n{exc.usage}", err=True)
         return exit_codes.USAGE
     except KeyboardInterrupt:

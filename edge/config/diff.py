@@ -27,6 +27,7 @@ PartKey = tuple[
     str,
 ]
 Digests = tuple[str, ...]
+HUB: PartKey = ("acceptor", "main")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +145,20 @@ def digests_of(paths: Sequence[str], digests: Mapping[str, str]) -> Digests:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeChanges:
+    """Names of `[hub.edges]`, sorted."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
     """From one set of parts to another: the keys of each kind of change, in start order (removed ones by name).
 
-    `settings` are tables without a part of their own that differ: `gateway`, `log`, `name`.
+    `settings` are tables without a part of their own that differ: `gateway`, `log`, `name`. `edges` are those of a hub
+    that goes on or is replaced: the names of each kind of change.
     """
 
     added: tuple[PartKey, ...] = ()
@@ -156,10 +167,23 @@ class Changes:
     updated: tuple[PartKey, ...] = ()
     unchanged: tuple[PartKey, ...] = ()
     settings: tuple[str, ...] = ()
+    edges: EdgeChanges = EdgeChanges()
 
     @property
     def is_empty(self) -> bool:
         return not (self.added or self.removed or self.restarted or self.updated or self.settings)
+
+
+def edges_between(old: PartSpec | None, new: PartSpec | None) -> EdgeChanges:
+    """What changes in the hub's table; nothing is told one by one of a hub that comes or goes."""
+    if not isinstance(old, HubSpec) or not isinstance(new, HubSpec):
+        return EdgeChanges()
+    before, after = old.hub.edges, new.hub.edges
+    return EdgeChanges(
+        added=tuple(sorted(after.keys() - before.keys())),
+        removed=tuple(sorted(before.keys() - after.keys())),
+        updated=tuple(sorted(name for name in after if name in before and after[name] != before[name])),
+    )
 
 
 def changes_between(
@@ -177,6 +201,7 @@ def changes_between(
         updated=tuple(key for key in differ if goes_on(old[key], new[key])),
         unchanged=tuple(key for key in both if old[key] == new[key]),
         settings=tuple(settings),
+        edges=edges_between(old.get(HUB), new.get(HUB)),
     )
 
 
@@ -245,6 +270,18 @@ def built_from(server: ServerConfig) -> ServerConfig:
         )
     # The limits are those of its connections, too.
     return dataclasses.replace(same, reconnect=HttpServerConfig(name="usual", url="http://usual").reconnect)
+
+
+def addresses_of(parts: Mapping[PartKey, PartSpec]) -> dict[str, tuple[str, ...]]:
+    """Where each listener is to listen, by its name: `gateway`, `admin`, `control`, `hub`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for key, spec in parts.items():
+        match spec:
+            case ListenerSpec(listen=listen) | HubSpec(hub=HubConfig(listen=listen)):
+                found[shown(key)] = listen
+            case AdminConfig(listen=text) | ControlSpec(listen=text):
+                found[shown(key)] = (text,)
+    return found
 
 
 WORDS = {"upstream": "server", "acceptor": "hub"}

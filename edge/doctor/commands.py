@@ -19,16 +19,24 @@ def command_checks(config: EdgeConfig, env: Mapping[str, str]) -> Iterator[Check
 
 
 def look_at_command(report: Report, server: StdioServerConfig, env: Mapping[str, str]) -> None:
+    found = found_command(server, env)
+    if isinstance(found, str):
+        report.ok(found)
+    else:
+        report.problem(*found)
+
+
+def found_command(server: StdioServerConfig, env: Mapping[str, str]) -> str | tuple[str, str]:
+    """What would be run; or why nothing would, and what to do."""
     search_path = environment(env, server.env).get("PATH", os.defpath)
     try:
         path = find_program(server.command[0], search_path, server.cwd)
     except NotStarted as exc:
-        report.problem(str(exc), WHOLE_PATH)
-        return
+        said, _, advice = str(exc).partition("; ")
+        return said, advice or WHOLE_PATH
     interpreter = interpreter_of(path)
     if interpreter is None:
-        report.ok(path)
-        return
+        return path
     words = interpreter.split()
     program, rest = words[0], [word for word in words[1:] if not word.startswith("-")]
     try:
@@ -37,10 +45,10 @@ def look_at_command(report: Report, server: StdioServerConfig, env: Mapping[str,
             program = rest[0]
             find_program(program, search_path, server.cwd)
     except NotStarted as exc:
-        text = f"the first line of {path} names an interpreter that cannot be run: {exc}"
-        report.problem(text, "install it, or name the interpreter in command")
-        return
-    report.ok(f"{path}, run by {program}")
+        said = str(exc).partition("; ")[0]
+        text = f"the first line of {path} names an interpreter that cannot be run: {said}"
+        return text, "install it, or name the interpreter in command"
+    return f"{path}, run by {program}"
 
 
 def interpreter_of(path: str) -> str | None:

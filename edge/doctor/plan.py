@@ -30,7 +30,7 @@ def checks_of(
     yield from file_checks(config, raw, path, env, state)
     yield from command_checks(config, env)
     yield from port_checks(config)
-    yield from server_checks(config, offline=offline)
+    yield from server_checks(config, env, offline=offline)
     if not offline:
         yield from uplink_checks(config, box, env=env, read_secret=read_secret, learn=learn)
     yield from system_checks(config)

@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from edge.config.model import EdgeConfig, HttpServerConfig, ServerConfig, StdioServerConfig
 from edge.config.rules import dotted
+from edge.doctor.commands import found_command
 from edge.doctor.finding import Check, Report
 from edge.doctor.way import Target, advice_for, causes_of, go
 from edge.errors import EdgeError, RpcError, TimedOut, UpstreamError, leaves
@@ -50,10 +51,14 @@ class Alone:
         raise RpcError(METHOD_NOT_FOUND, "not supported by mcp-edge doctor")
 
 
-def server_checks(config: EdgeConfig, *, offline: bool) -> Iterator[Check]:
-    """`offline`: servers that are called are left out."""
+def server_checks(config: EdgeConfig, env: Mapping[str, str], *, offline: bool) -> Iterator[Check]:
+    """`offline`: servers that are called are left out. So are those of whose command it is told that it is missing."""
     for name, server in config.servers.items():
-        if isinstance(server, StdioServerConfig) or not offline:
+        if isinstance(server, HttpServerConfig):
+            is_left_out = offline
+        else:
+            is_left_out = not isinstance(found_command(server, env), str)
+        if not is_left_out:
             yield Check(SECTION, dotted(("servers", name)), partial(look_at_server, server=server))
 
 

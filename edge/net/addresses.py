@@ -1,18 +1,29 @@
 """The listening sockets of a process: each address is opened once, and lent to whoever accepts on it.
 
-During a reload two listeners accept on one address side by side: the new one before it is in force, the old one until
-it has ended. The socket is closed when the last of them has given it back, so no connection is refused in between.
+Theory of operation. A reload opens what the new config listens on while the old one is in force (`changing`). What
+nobody has is opened and answers. What an older listener has, of its own kind or another's, is lent to the new one as
+well, which accepts from the step on that puts the config in force: one socket, so no connection is refused in between,
+and if the reload comes to nothing, nobody has noticed. An address that one in use is a part of, or that is a part of
+one in use, gets a socket of its own (`overlap`), which listens from that step on; the older one is emptied into it, and
+closed. A socket is closed when the last of those that it was lent to has given it back.
 """
 
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import trio
 
 from edge.config.address import parse_address
 from edge.errors import EdgeError
-from edge.net.listen import ListeningSocket, by_place, open_listeners, place_text
+from edge.net.listen import BACKLOG, ListeningSocket, by_place, open_each, open_place, place_text
+from edge.net.overlap import Place, overlap, side_by_side, turn_away
 from edge.net.socket_stream import SocketStream
+
+Wanted = Mapping[str, Collection[str]]
+"""Owners of addresses, each with those that it is to have."""
 
 
 class Addresses:
@@ -20,101 +31,226 @@ class Addresses:
 
     def __init__(self, inherited: Sequence[socket.socket] = ()) -> None:
         self._inherited = by_place(inherited)
-        self._shared: dict[tuple[str, str], Shared] = {}
+        self._shared: dict[tuple[int, Place], Shared] = {}
+        self._wanted: Wanted | None = None  # during a change
         self._opening = trio.Lock()
 
     def of(self, owner: str) -> Callable[[str], Awaitable[Sequence["Lent"]]]:
-        """What opens addresses for listeners of that name: what they share is shared with nobody else.
+        """What opens addresses for listeners of that name: what they share is shared with nobody else, unless that
+        gives it up in the change that is under way.
 
         Raises as `open_listeners`.
         """
 
         async def open_address(text: str) -> Sequence[Lent]:
-            key = (owner, text)
             async with self._opening:  # of two that ask for one address, the second one borrows
-                if key not in self._shared:
-                    self._shared[key] = Shared(await self._open(text))
-                try:
-                    return self._shared[key].lend(lambda: self._close(key))
-                except OSError as exc:
-                    raise EdgeError(f"cannot listen on {text}: {exc.strerror}") from exc
+                known = [key for key, shared in self._shared.items() if shared.is_lent_to(owner, text)]
+                return await open_each(text, partial(self._lend, owner, text), known)
 
         return open_address
 
-    async def _open(self, text: str) -> Sequence[ListeningSocket]:
+    @contextmanager
+    def changing(self, wanted: Wanted) -> Iterator[Callable[[], None]]:
+        """While it lasts, addresses may be opened as `wanted`, which has all owners, with all of their addresses as
+        the config has them. Gives the step that puts this in force; it never fails, and has no checkpoint."""
+        self._wanted = wanted
         try:
-            return await open_listeners(text, self._inherited)
-        except EdgeError as exc:
-            if (ours := self._in_the_way(text)) is None:
-                raise
-            owner, address = ours
-            text_ = f"our own {owner} listens on {address}, and takes its place only by a restart of mcp-edge"
-            raise EdgeError(f"cannot listen on {text}: {text_}") from exc
+            yield self._put_in_force
+        finally:
+            self._wanted = None
+            for shared in self._shared.values():
+                shared.heir = None
 
-    def _in_the_way(self, text: str) -> tuple[str, str] | None:
-        """Which of our own listeners has that port, and where."""
+    def _put_in_force(self) -> None:
+        for shared in [*self._shared.values()]:
+            if shared.heir is not None:
+                shared.hand_over()
+
+    def _lend(self, owner: str, text: str, family: int, place: Place) -> "Lent":
+        """Raises: OSError, EdgeError."""
+        shared = self._shared.get((family, place))
+        rivals = [one for key, one in self._shared.items() if overlap(family, place, *key)]
+        kept = [one for one in rivals if self._is_kept(one)]
+        if shared is not None and (shared.heir or shared.owner) != owner and self._is_kept(shared):
+            kept.append(shared)
+        if kept:
+            ours = f"our own {kept[0].heir or kept[0].owner} listens on {kept[0].address} as well"
+            raise EdgeError(f"cannot listen on {text}: {ours}; take another port")
+        if shared is None:
+            shared = self._open(owner, text, family, place, rivals)
+        if self._wanted is not None:
+            shared.heir = owner
+            shared.rivals = rivals
+        return shared.lend(owner, text, waits=self._wanted is not None and shared.is_answered)
+
+    def _is_kept(self, shared: "Shared") -> bool:
+        """Whether somebody has it after this as well."""
+        wanted = self._wanted
+        if wanted is None or shared.heir is not None:
+            return True
+        return any(shared.is_lent_to(shared.owner, text) for text in wanted.get(shared.owner, ()))
+
+    def _open(self, owner: str, text: str, family: int, place: Place, rivals: Sequence["Shared"]) -> "Shared":
+        # Those that systemd listens on stay open whatever we do.
+        beside = [one.sock for one in rivals if one.address not in map(place_text, self._inherited.values())]
+        try:
+            listening = open_place(family, place, self._inherited, beside)
+        except OSError as exc:
+            if (why := self._in_the_way(text, rivals)) is None:
+                raise
+            raise EdgeError(f"cannot listen on {text}: {why}") from exc
+        key = (family, listening.sock.getsockname())
+
+        def forget() -> None:
+            if self._shared.get(key) is shared:
+                del self._shared[key]
+
+        shared = self._shared[key] = Shared(listening, owner, rivals, forget)
+        return shared
+
+    def _in_the_way(self, text: str, rivals: Sequence["Shared"]) -> str | None:
+        """What of our own has that port."""
         port = parse_address(text).port
-        for (owner, _), shared in self._shared.items():
-            for one in shared.sockets:
-                if port and one.address.rpartition(":")[2] == str(port):
-                    return owner, one.address
+        for address in map(place_text, self._inherited.values()):
+            if port and address.rpartition(":")[2] == str(port):
+                return (
+                    f"systemd listens on {address} for us; change ListenStream= of its .socket unit, "
+                    "or take another port"
+                )
+        if rivals:
+            ours = f"our own {rivals[0].owner} listens on {rivals[0].address}"
+            return f"{ours}, and this machine lets another address take its place only by a restart"
         return None
 
     def unused(self) -> list[str]:
         """Inherited addresses at which nothing listens: whoever connects there waits for ever."""
-        used = {one.address for shared in self._shared.values() for one in shared.sockets}
+        used = {shared.address for shared in self._shared.values()}
         return [text for sock in self._inherited.values() if (text := place_text(sock)) not in used]
-
-    def _close(self, key: tuple[str, str]) -> None:
-        for one in self._shared.pop(key).sockets:
-            one.close()
 
 
 class Shared:
-    """The sockets of one address, and how many of them are lent."""
+    """One listening socket, and those that it is lent to.
 
-    def __init__(self, sockets: Sequence[ListeningSocket]) -> None:
-        self.sockets = sockets
-        self._n_lent = 0
+    `owner` is whose it is, `heir` whose it will be when the change that is under way is in force. `rivals` are the
+    sockets of which it takes the place then; it does not listen before that. `on_end` is called when it is closed.
+    """
 
-    def lend(self, on_last: Callable[[], None]) -> list["Lent"]:
-        """One of each; `on_last` is called when none is lent any more. Raises: OSError (no file descriptor left)."""
+    def __init__(
+        self, listening: ListeningSocket, owner: str, rivals: Sequence["Shared"], on_end: Callable[[], None]
+    ) -> None:
+        self.address = listening.address
+        self.sock = listening.sock
+        self.owner = owner
+        self.heir: str | None = None
+        self.rivals = rivals
+        self.waiting: deque[tuple[SocketStream, str]] = deque()  # came to a rival, at most BACKLOG each
+        self._listening = listening
+        self._lent: list[Lent] = []
+        self._listens = not rivals
+        self._on_end = on_end
 
-        def give_back() -> None:
-            self._n_lent -= 1
-            if not self._n_lent:
-                on_last()
+    @property
+    def is_answered(self) -> bool:
+        """Whether somebody accepts on it, or on what it takes the place of."""
+        return bool(self._lent) or not self._listens
 
-        self._n_lent += 1  # held until all are lent: if that fails, those that were are given back
-        lent: list[Lent] = []
+    def is_lent_to(self, owner: str, text: str) -> bool:
+        return any((lent.owner, lent.text) == (owner, text) for lent in self._lent)
+
+    def lend(self, owner: str, text: str, *, waits: bool) -> "Lent":
+        """`waits`: until `hand_over`. Raises: OSError (no file descriptor left)."""
         try:
-            for one in self.sockets:
-                lent.append(Lent(one, give_back))
-                self._n_lent += 1
+            lent = Lent(self, self._listening.lent(), owner, text)
         except OSError:
-            for each in lent:
-                each.close()
+            if not self._lent:
+                self.end()
             raise
-        finally:
-            give_back()
+        self._lent.append(lent)
+        if not waits:
+            lent.begin()
         return lent
+
+    def take_back(self, lent: "Lent") -> None:
+        self._lent.remove(lent)
+        if not self._lent:
+            self.end()
+
+    def hand_over(self) -> None:
+        """From now on it is its heir's. Never fails: one that cannot listen fails when it is accepted on."""
+        if self.heir is None:
+            raise AssertionError("nobody to hand it over to")
+        self.owner = self.heir
+        rivals, self.rivals = self.rivals, ()
+        if not self._listens:
+            with suppress(OSError), side_by_side([self.sock, *(rival.sock for rival in rivals)]):
+                self.sock.listen(BACKLOG)
+            self._listens = True
+        for rival in rivals:
+            self.waiting += rival.end()
+        for lent in self._lent:
+            if lent.owner == self.owner:
+                lent.begin()
+            else:
+                lent.retire()
+
+    def end(self) -> Sequence[tuple[SocketStream, str]]:
+        """Closes it. Gives those that wait to be accepted, if it is still lent: another has taken its place."""
+        found: Sequence[tuple[SocketStream, str]] = ()
+        if self._lent and self.sock.fileno() >= 0:
+            turn_away(self.sock)
+            found = [*self.waiting, *self._listening.accept_waiting()]
+        else:
+            for stream, _ in self.waiting:
+                stream.close()
+        self.waiting.clear()
+        for lent in self._lent:
+            lent.retire()
+        self._listening.close()
+        self._on_end()
+        return found
 
 
 class Lent:
     """A listening socket that is shared; closing it gives it back."""
 
-    def __init__(self, one: ListeningSocket, give_back: Callable[[], None]) -> None:
-        self.address = one.address
-        self._own = one.lent()
-        self._give_back = give_back
+    def __init__(self, shared: Shared, own: ListeningSocket, owner: str, text: str) -> None:
+        self.address = own.address
+        self.owner = owner
+        self.text = text
+        self._shared = shared
+        self._own = own
+        self._turn = trio.Event()
+        self._is_over = False
         self._is_closed = False
 
     async def accept(self) -> tuple[SocketStream, str]:
         """As `ListeningSocket.accept`."""
-        return await self._own.accept()
+        if not self._turn.is_set():
+            await self._turn.wait()
+        if self._shared.waiting:
+            await trio.lowlevel.checkpoint()
+            if self._shared.waiting and not self._is_over:
+                return self._shared.waiting.popleft()
+        try:
+            return await self._own.accept()
+        except trio.ClosedResourceError:
+            if self._is_closed:
+                raise
+            await trio.sleep_forever()
+            raise AssertionError("it slept for ever") from None
+
+    def begin(self) -> None:
+        """Accept: it is in force."""
+        self._turn.set()
+
+    def retire(self) -> None:
+        """Accept no more, and wait to be closed: another has its place."""
+        self._is_over = True
+        self._own.close()
+        self._turn.set()
 
     def close(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            self._own.close()
-            self._give_back()
+            self.retire()
+            self._shared.take_back(self)

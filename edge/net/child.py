@@ -342,7 +342,10 @@ def find_program(command: str, search_path: str, cwd: str | None) -> str:
         return os.path.abspath(path)
     found = shutil.which(command, path=search_path)
     if found is None:
-        raise NotStarted(f"the command {command} was not found, or is not executable, in PATH={search_path}")
+        n = len([folder for folder in search_path.split(os.pathsep) if folder])
+        folders = f"{n} folder{'s'[: n != 1]}"
+        text = f"the command {command} was not found, or is not executable, in PATH ({folders})"
+        raise NotStarted(f"{text}; install it, or write its whole path")
     return os.path.abspath(found)
 
 

@@ -24,7 +24,7 @@ from edge.net.http_head import (
 )
 from edge.net.http_reply import Refusal, Reply
 from edge.net.http_wire import LAST_REQUEST_S, Connections, HttpLimits, Wire
-from edge.net.tls_stream import TlsStream
+from edge.net.tls_stream import TlsStream, is_plain_http
 
 __all__ = [
     "Connections",
@@ -40,6 +40,7 @@ __all__ = [
 DRAIN_BYTES = 65536  # of a refused request's body, read so that the connection can be kept
 REFUSING_S = 1.0
 PIECES_PER_TURN = 64  # of a chunked body, before other tasks get a turn
+TLS_HANDSHAKE = 0x16  # the first byte of a client that speaks TLS, RFC 8446 section 5.1
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 log = logging.getLogger("edge.http")
@@ -166,6 +167,16 @@ class ServerConnection:
             await self._wire.stream.do_handshake()
         except trio.BrokenResourceError as exc:
             self._connections.tls_failures += 1
+            if is_plain_http(exc.__cause__):
+                if self._connections.is_first_to_mistake_tls():
+                    log.info("a client speaks plain HTTP on a port with TLS", extra={"peer": self._peer})
+                self._wire = Wire(
+                    self._wire.stream.transport, self._limits.write_timeout_s, self._connections
+                )
+                await self._refuse(
+                    self._handler.refusal(400, "this port speaks TLS: use https:// (or wss://)")
+                )
+                return False
             self._wire.gone = True
             log.debug("TLS handshake failed", extra={"peer": self._peer, "reason": str(exc.__cause__ or exc)})
             return False
@@ -280,6 +291,8 @@ class ServerConnection:
                 del received[:2]  # one empty line before a request, RFC 9112 section 2.2
                 seen, forgiven = 0, True
             if received and received[0] < 0x21 and received != b"\r":
+                if received[0] == TLS_HANDSHAKE and self._connections.is_first_to_mistake_tls():
+                    log.info("a client speaks TLS on a port without it", extra={"peer": self._peer})
                 raise BadHttp(400, "not HTTP; is this a TLS client on a port without TLS?")
             end = received.find(HEAD_END, max(0, seen - 3))
             if end >= 0:

@@ -44,8 +44,15 @@ class Connections:
         self.open = 0
         self.requests = 0
         self.tls_failures = 0
+        self._has_mistaken_tls = False
         self.idle: dict[trio.CancelScope, None] = {}  # no request begun; longest idle first
         self.streams: set[trio.CancelScope] = set()  # calls of `Reply.wait_gone`
+
+    def is_first_to_mistake_tls(self) -> bool:
+        """Whether no client before this one has spoken TLS where it is not spoken, or the other way round: who does
+        that does it again and again."""
+        is_first, self._has_mistaken_tls = not self._has_mistaken_tls, True
+        return is_first
 
     def drain(self) -> None:
         """Idle connections close now, event streams end, others finish their request and then close."""

@@ -9,15 +9,17 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol, TypeVar
 
 import trio
 
 from edge.config.address import Address, parse_address
 from edge.errors import ConfigError, EdgeError, Problem
+from edge.net.overlap import Place, side_by_side
 from edge.net.socket_stream import SocketStream
 
 BACKLOG = 1024
@@ -47,37 +49,55 @@ class ListeningSocket:
     ) -> None:
         sock.setblocking(False)
         self.address = address
-        self._sock = sock
+        self.sock = sock
         self._is_unix = is_unix
         self._unix_path = unix_path  # of the file that goes with it; empty: there is none, or it is not ours
         self._file = os.stat(unix_path) if unix_path else None
 
     def lent(self) -> "ListeningSocket":
         """Another descriptor of the same socket: Trio lets one task wait for each. Its file stays with this one."""
-        return ListeningSocket(self._sock.dup(), self.address, is_unix=self._is_unix)
+        return ListeningSocket(self.sock.dup(), self.address, is_unix=self._is_unix)
 
     async def accept(self) -> tuple[SocketStream, str]:
         """The next connection and its peer's address as text. OSError (no file descriptor left) rises."""
         while True:
-            if self._sock.fileno() < 0:
-                raise trio.ClosedResourceError("this listening socket is closed")
-            await trio.lowlevel.wait_readable(self._sock)
+            self._check_open()
+            await trio.lowlevel.wait_readable(self.sock)
+            self._check_open()
             try:
-                sock, peer = self._sock.accept()
+                return self._accept()
             except (BlockingIOError, ConnectionAbortedError):
                 continue  # the client has left already
             except OSError as exc:
                 if exc.errno not in OF_THE_CONNECTION:
                     raise
-                continue
-            return SocketStream(sock), "unix" if self._is_unix else shown(*peer[:2])
+
+    def accept_waiting(self) -> list[tuple[SocketStream, str]]:
+        """Those that wait now; fewer if no file descriptor is left."""
+        found: list[tuple[SocketStream, str]] = []
+        while True:
+            try:
+                found.append(self._accept())
+            except ConnectionAbortedError:
+                pass
+            except OSError as exc:
+                if exc.errno not in OF_THE_CONNECTION:
+                    return found
+
+    def _accept(self) -> tuple[SocketStream, str]:
+        sock, peer = self.sock.accept()
+        return SocketStream(sock), "unix" if self._is_unix else shown(*peer[:2])
+
+    def _check_open(self) -> None:
+        if self.sock.fileno() < 0:
+            raise trio.ClosedResourceError("this listening socket is closed")
 
     def close(self) -> None:
         """Stop listening; a Unix socket's file goes too, unless it is somebody else's by now."""
-        if self._sock.fileno() < 0:
+        if self.sock.fileno() < 0:
             return
-        trio.lowlevel.notify_closing(self._sock)
-        self._sock.close()
+        trio.lowlevel.notify_closing(self.sock)
+        self.sock.close()
         if self._file is not None:
             try:
                 if os.path.samestat(self._file, os.lstat(self._unix_path)):
@@ -133,16 +153,34 @@ def place_text(sock: socket.socket) -> str:
     return f"unix:{place}" if isinstance(place, str) else shown(*place)
 
 
+class Opened(Protocol):
+    """What listens at one place."""
+
+    address: str
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+T = TypeVar("T", bound=Opened)
+
+
 async def open_listeners(text: str, inherited: Inherited = NOTHING_INHERITED) -> list[ListeningSocket]:
     """Listen on an address; a host name may stand for several. All of them, or none.
 
     Raises: ConfigError if it is no address; EdgeError if it cannot be listened on, with what to do.
     """
+    return await open_each(text, lambda family, place: open_place(family, place, inherited))
+
+
+async def open_each(
+    text: str, open_one: Callable[[int, Place], T], known: Sequence[tuple[int, Place]] = ()
+) -> list[T]:
+    """`open_one` for each place that an address stands for: `known`, if that is known already. Raises as
+    `open_listeners`."""
     address = parse_listen(text)
     try:
-        if address.unix_path:
-            return [open_unix(address.unix_path, inherited)]
-        return await open_tcp(address, inherited)
+        return open_all(known or await places_of(address), open_one)
     except socket.gaierror as exc:
         raise EdgeError(
             f"cannot listen on {text}: the host name cannot be resolved ({exc.strerror})"
@@ -151,32 +189,54 @@ async def open_listeners(text: str, inherited: Inherited = NOTHING_INHERITED) ->
         raise EdgeError(f"cannot listen on {text}: {ADVICE.get(exc.errno or 0, exc.strerror)}") from exc
 
 
-async def open_tcp(address: Address, inherited: Inherited) -> list[ListeningSocket]:
+async def places_of(address: Address) -> list[tuple[int, Place]]:
+    if address.unix_path:
+        return [(socket.AF_UNIX, address.unix_path)]
     found = await trio.socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    port = address.port
-    listeners: list[ListeningSocket] = []
+    return list(dict.fromkeys((int(family), place) for family, _, _, _, place in found))
+
+
+def open_all(places: Sequence[tuple[int, Place]], open_one: Callable[[int, Place], T]) -> list[T]:
+    """Of port 0: the same one for all."""
+    opened: list[T] = []
     missing: OSError | None = None
     with ExitStack() as on_failure:
-        for family, place in dict.fromkeys((family, place) for family, _, _, _, place in found):
+        for family, place in places:
+            if opened and not isinstance(place, str):
+                place = (place[0], int(opened[0].address.rpartition(":")[2]), *place[2:])
             try:
-                listener = bind_tcp(family, (place[0], port, *place[2:]), inherited)
+                one = open_one(family, place)
             except OSError as exc:
                 if exc.errno not in NOT_HERE:
                     raise
                 missing = exc  # localhost often stands for ::1 too, on machines without IPv6
                 continue
-            on_failure.callback(listener.close)
-            listeners.append(listener)
-            port = int(listener.address.rpartition(":")[2])  # of port 0: the same one for all
-        if missing is not None and not listeners:
+            on_failure.callback(one.close)
+            opened.append(one)
+        if missing is not None and not opened:
             raise missing
         on_failure.pop_all()
-    return listeners
+    return opened
 
 
-def bind_tcp(family: int, place: tuple[str | int, ...], inherited: Inherited) -> ListeningSocket:
+def open_place(
+    family: int, place: Place, inherited: Inherited, beside: Sequence[socket.socket] = ()
+) -> ListeningSocket:
+    """`beside` are sockets of ours that listen on a part of this address, or on one that this is a part of. If there
+    are any, it does not listen yet: `sock.listen` is left to do, side by side with them.
+
+    Raises: OSError.
+    """
+    if isinstance(place, str):
+        return open_unix(place, inherited)
+    return bind_tcp(family, place, inherited, beside)
+
+
+def bind_tcp(
+    family: int, place: tuple[str | int | bytes, ...], inherited: Inherited, beside: Sequence[socket.socket]
+) -> ListeningSocket:
     ours = inherited.get((family, (str(place[0]), int(place[1]))))
     with ExitStack() as on_failure:
         made = ours.dup() if ours is not None else socket.socket(family, socket.SOCK_STREAM)
@@ -188,8 +248,12 @@ def bind_tcp(family: int, place: tuple[str | int, ...], inherited: Inherited) ->
         if ours is None:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(place)
-            sock.listen(BACKLOG)
+            if beside:
+                with side_by_side((*beside, sock)):
+                    sock.bind(place)
+            else:
+                sock.bind(place)
+                sock.listen(BACKLOG)
         on_failure.pop_all()
     return ListeningSocket(sock, shown(*sock.getsockname()[:2]))
 

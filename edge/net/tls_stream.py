@@ -269,9 +269,9 @@ class TlsStream(QuickStream):
         self.transport.abort()
 
     def _fail(self, exc: ssl.SSLError) -> NoReturn:
-        """The alert that says why goes out, if it can."""
+        """The alert that says why goes out, if it can; not to a client that would not understand it."""
         self._is_broken = True
-        if not self._is_sending:
+        if not self._is_sending and not is_plain_http(exc):
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 self._push()
         raise trio.BrokenResourceError from exc
@@ -283,6 +283,11 @@ class TlsStream(QuickStream):
             raise trio.BrokenResourceError("TLS has failed")
         if not self._is_shaken:
             raise LocalProtocolError("used before its TLS handshake")
+
+
+def is_plain_http(exc: BaseException | None) -> bool:
+    """A server's handshake failed because the client speaks HTTP without TLS. OpenSSL looks at its first letters."""
+    return isinstance(exc, ssl.SSLError) and exc.reason == "HTTP_REQUEST"
 
 
 def is_end(exc: ssl.SSLError) -> bool:

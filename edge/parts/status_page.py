@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from edge.errors import Problem
 from edge.health import ago
 from edge.parts.status_style import STYLE
 
@@ -172,7 +173,8 @@ def refused_config(config: Record) -> Iterator[str]:
         return
     what, so = RELOADS[config.get("last_reload_result", "refused")]
     problems = "".join(
-        f'<p class="why">{escape(text)}</p>' for text in config.get("last_reload_problems", ())
+        f'<p class="why">{escape(str(Problem(**found)))}</p>'
+        for found in config.get("last_reload_problems", ())
     )
     yield (
         f'<li class="degraded"><h3><span class="kind">config</span><span>{what} '

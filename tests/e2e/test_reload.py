@@ -185,18 +185,3 @@ def test_nobody_to_ask_is_said_with_the_places_that_were_looked_at(tmp_path: Pat
     done = command(two, "reload", "-c", str(other))
     assert done.returncode == 69
     assert "no running mcp-edge found" in done.stderr
-
-
-def test_an_address_that_is_in_the_way_of_its_own_successor_is_refused_whole(two: Appliance) -> None:
-    original = two.config.read_text()
-    port = two.endpoint.split("/")[2].rpartition(":")[2]
-    gateway = f'[gateway]\nlisten = "0.0.0.0:{port}"\ninsecure_public = true\n'
-    try:
-        two.config.write_text(original.replace('[gateway]\nlisten = "127.0.0.1:0"\n', gateway))
-        assert two.config.read_text() != original
-        code, verdict = reload(two)
-    finally:
-        two.config.write_text(original)
-    assert (code, verdict["result"]) == (78, "refused")
-    assert "our own gateway listens on" in verdict["problems"][0]["text"]
-    assert tools(two) == {"a", "b"}

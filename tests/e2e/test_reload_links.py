@@ -139,7 +139,8 @@ def test_edges_that_the_hub_comes_to_know_or_knows_no_longer_and_one_that_does_n
                 hub, place, {"box-a": [place.token("box-a"), "another"], "box-c": [place.token("box-c")]}
             )
             code, verdict = reload(hub)
-            assert (code, verdict["updated"]) == (0, ["hub"])
+            assert (code, verdict["updated"]) == (0, ["hub", "edge box-a"])
+            assert (verdict["added"], verdict["removed"]) == (["edge box-c"], ["edge box-b"])
             assert call.result() == "slept"
             assert "error" in lost.result(), "one clear error"
         eventually(lambda: "box-b" not in edges(hub))

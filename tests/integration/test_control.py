@@ -250,3 +250,25 @@ def test_the_place_in_the_file_is_asked_first(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('[admin]\ncontrol = "unix:/x.sock"\n')
     assert places_to_ask(path, {"XDG_RUNTIME_DIR": "/run/user/1"})[0] == "unix:/x.sock"
+
+
+async def test_who_asks_the_wrong_one_is_told_whom_to_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MCP_EDGE_CONFIG", str(tmp_path / "nothing.toml"))
+    (tmp_path / "mcp-edge").mkdir()
+    address = f"unix:{tmp_path}/mcp-edge/other.sock"
+    (tmp_path / "mcp-edge" / "left-behind.sock").touch()
+    answers = Answers()
+    args = argparse.Namespace(config=None, control=None, plan=False, confirm_s=0.0, timeout_s=5.0, json=False)
+    async with trio.open_nursery() as nursery:
+        intake: trio.CancelScope = await nursery.start(control(address, answers, is_asked_for=True).run)
+        assert await trio.to_thread.run_sync(reload, args) == 69
+        intake.cancel()
+    said = capsys.readouterr().err
+    assert f"these could be asked: {address} (process {os.getpid()})" in said
+    assert "left-behind" not in said
+    assert answers.asked == []

@@ -13,6 +13,7 @@ import trio
 import trustme
 
 from edge.config.load import load
+from edge.doctor.commands import command_checks
 from edge.doctor.finding import Check, Finding, examine
 from edge.doctor.ports import port_checks
 from edge.doctor.servers import server_checks
@@ -32,7 +33,8 @@ def no_file(name: str) -> str:
 def checks(text: str, env: Mapping[str, str]) -> list[Check]:
     config = load(text, env=env, read_secret=no_file, source="c.toml")
     links = uplink_checks(config, "box", env=env, read_secret=no_file, learn=lambda secret: None)
-    return [*port_checks(config), *server_checks(config, offline=False), *links]
+    servers = [*command_checks(config, env), *server_checks(config, env, offline=False)]
+    return [*port_checks(config), *servers, *links]
 
 
 async def found(
@@ -59,7 +61,8 @@ def toy(*switches: str, extra: str = "") -> str:
 
 
 async def test_a_good_server_is_started_asked_and_ended() -> None:
-    (each,) = await found(toy(), "servers.toy")
+    command, each = await found(toy(), "servers.toy")
+    assert (command.section, each.section) == ("commands", "servers")
     assert (each.level, each.text) == ("ok", "MCP 2025-11-25: 15 tools, 1 prompt, 1 resource")
     assert each.took_s is not None
 
@@ -77,13 +80,22 @@ async def test_a_server_that_never_answers_is_told_with_what_it_printed() -> Non
 
 
 async def test_the_time_for_a_check_ends_a_server_as_well() -> None:
-    (each,) = await found(toy("mute"), "servers.toy", limit_s=0.5)
+    _, each = await found(toy("mute"), "servers.toy", limit_s=0.5)
     assert (each.level, each.text) == ("problem", "no result within 0.5 s")
 
 
-async def test_a_command_that_is_missing_is_told() -> None:
+async def test_a_command_that_is_missing_is_told_once() -> None:
     text, advice = await problem('[servers.x]\ncommand = ["nothere"]\n', "servers.x")
-    assert text.startswith("could not be started: the command nothere was not found")
+    assert text.startswith("the command nothere was not found")
+    assert advice == "install it, or write its whole path"
+
+
+async def test_a_command_that_is_there_and_cannot_be_run_is_told_once(tmp_path: Path) -> None:
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_bytes(b"\0\0\0")
+    nonsense.chmod(0o755)
+    text, advice = await problem(f'[servers.x]\ncommand = ["{nonsense}"]\n', "servers.x")
+    assert text.startswith(f"could not be started: cannot run {nonsense}")
     assert advice == "install it, or write the whole path of the command"
 
 
@@ -94,9 +106,9 @@ async def test_a_server_that_refuses_initialize_is_told() -> None:
 
 async def test_invalid_tools_and_no_offer_are_warnings() -> None:
     dropped = await found(toy("invalid"), "servers.toy")
-    assert [each.level for each in dropped] == ["ok", "warning"]
-    assert dropped[1].text.startswith("part of a list left out: ")
-    (nothing,) = await found(toy("no-lists"), "servers.toy")
+    assert [each.level for each in dropped] == ["ok", "ok", "warning"]
+    assert dropped[2].text.startswith("part of a list left out: ")
+    _, nothing = await found(toy("no-lists"), "servers.toy")
     assert (nothing.level, nothing.text) == ("warning", "answers (MCP 2025-11-25), and offers nothing")
 
 

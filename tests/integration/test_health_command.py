@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from edge.cli.arguments import UsageError
-from edge.errors import ConfigError
+from edge.errors import ConfigError, Problem
 from edge.health import ConfigState, Health
 from tests.support.admin_rig import admin_listener, ask
 
@@ -48,7 +48,11 @@ async def test_what_does_not_count_is_not_given_as_the_reason(capsys: pytest.Cap
         status.add("edge:plant-8").degraded("away")
         status.add("server:git").degraded("exited with status 1")
         status.config = ConfigState(
-            source="x", loaded_at=0.0, last_reload_at=0.0, last_reload_ok=False, last_reload_problems=("a",)
+            source="x",
+            loaded_at=0.0,
+            last_reload_at=0.0,
+            last_reload_ok=False,
+            last_reload_problems=(Problem("", "a"),),
         )
         assert await ask(f"http://{address}") == 0
         assert capsys.readouterr().out == (

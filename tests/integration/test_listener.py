@@ -1,5 +1,6 @@
 """The listener over real sockets: TCP, Unix, TLS; clients that misbehave as only sockets let them."""
 
+import logging
 import os
 import socket
 import ssl
@@ -20,6 +21,7 @@ from edge.net.listen import open_listeners
 from edge.net.tls import client_context, server_context
 from edge.parts.listener import Listener
 from tests.support.memory_http import GET, RawClient, ScriptedHandler, post
+from tests.support.ports import has_ipv6
 
 LIMITS = HttpLimits(max_body_bytes=1_000_000)
 
@@ -74,15 +76,6 @@ async def send_and_receive(stream: trio.abc.Stream) -> None:
 async def close_in_time(stream: trio.abc.Stream) -> None:
     with trio.move_on_after(1):
         await stream.aclose()
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize(
@@ -342,13 +335,51 @@ async def test_a_client_ca_keeps_strangers_out(files: Path, authority: trustme.C
         await close_in_time(friend)
 
 
-async def test_a_handshake_that_never_ends_and_plain_http_on_a_tls_port_are_let_go(files: Path) -> None:
+async def test_a_handshake_that_never_ends_is_let_go(files: Path) -> None:
     tls = server_context(str(files / "cert.pem"), str(files / "key.pem"))
-    async with listening(tls=tls, limits=HttpLimits(max_body_bytes=10, head_timeout_s=0.1)) as listener:
-        for wire in (b"\x16\x03\x01", GET):
+    limits = HttpLimits(max_body_bytes=10, head_timeout_s=0.1)
+    async with listening(tls=tls, limits=limits) as listener, await connect(listener.bound[0]) as stream:
+        await stream.send_all(b"\x16\x03\x01")
+        assert b"HTTP" not in await RawClient(stream).to_end()
+
+
+@pytest.mark.parametrize("wire", [GET, post(b"x"), GET[:9]])
+async def test_plain_http_on_a_port_with_tls_is_told_so_and_logged_once(
+    files: Path, caplog: pytest.LogCaptureFixture, wire: bytes
+) -> None:
+    caplog.set_level(logging.INFO, "edge.http")
+    tls = server_context(str(files / "cert.pem"), str(files / "key.pem"))
+    async with listening(tls=tls) as listener:
+        for _ in range(2):
             async with await connect(listener.bound[0]) as stream:
                 await stream.send_all(wire)
-                assert b"HTTP" not in await RawClient(stream).to_end()
+                await stream.send_eof()
+                answer = await RawClient(stream).to_end()
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert b"this port speaks TLS: use https://" in answer
+        assert listener.connections.tls_failures == 2
+        async with await connect(listener.bound[0]) as stream:  # the next one is served as ever
+            client = trio.SSLStream(
+                stream, client_context(str(files / "ca.pem")), server_hostname="127.0.0.1"
+            )
+            assert (await RawClient(client).ask(GET)).status == 200
+            await close_in_time(client)
+    told = [record.message for record in caplog.records if record.name == "edge.http"]
+    assert told == ["a client speaks plain HTTP on a port with TLS"]
+
+
+async def test_tls_on_a_port_without_it_is_told_so_and_logged_once(
+    files: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "edge.http")
+    async with listening() as listener:
+        for _ in range(2):
+            stream = await tls_client(listener.bound[0], client_context(str(files / "ca.pem")))
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.do_handshake()
+            await trio.aclose_forcefully(stream)
+    told = [record.message for record in caplog.records if record.name == "edge.http"]
+    assert told == ["a client speaks TLS on a port without it"]
 
 
 async def test_intake_off_does_not_wait_for_a_handshake(files: Path) -> None:

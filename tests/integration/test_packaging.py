@@ -131,3 +131,21 @@ def test_the_configs_of_the_compose_file_are_good(tmp_path: Path) -> None:
         toml = re.sub(r"^ {6}", "", content, flags=re.MULTILINE)
         file.write_text(toml.replace("/run/secrets/edge.token", str(token)))
         assert main(["validate", "-c", str(file)]) == 0
+
+
+def test_the_package_names_no_mailbox_that_is_somebody_elses() -> None:
+    fields = deb.control("1", {})["control"].content
+    assert fields is not None
+    maintainer = re.search(r"(?m)^Maintainer: (.*)$", fields.decode())
+    assert maintainer is not None
+    assert maintainer[1] == "The mcp-edge developers <mcp-edge@localhost>"
+    assert f" -- {maintainer[1]}  " in deb.changelog("1", 0)
+    assert "@" not in fields.decode().replace(maintainer[1], "")
+
+
+def test_what_the_package_rotates_is_where_the_manual_says_that_a_log_file_goes() -> None:
+    rotated = (ROOT / "packaging" / "deb" / "logrotate").read_text()
+    said = re.search(r"StandardError=append:(\S+)", PAGES["logs"])
+    assert said is not None
+    assert f"#   {said[0]}\n" in rotated
+    assert re.search(r"(?m)^(/.*) \{$", rotated)[1] == f"{Path(said[1]).parent}/*.log"  # type: ignore[index]  # it is there

@@ -100,7 +100,7 @@ async def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
     nonsense.write_bytes(b"\0\0\0")
     nonsense.chmod(0o755)
     wrong = {
-        "no-such-server": "the command no-such-server was not found, or is not executable, in PATH=",
+        "no-such-server": "the command no-such-server was not found, or is not executable, in PATH ",
         str(script): "interpreter named in its first line",
         str(nonsense): "neither a program",
     }

@@ -1,3 +1,4 @@
+from edge.errors import Problem
 from edge.health import ConfigState, Health, Status, ago
 
 
@@ -244,7 +245,7 @@ def test_the_config_in_force_is_told_and_changes_no_verdict() -> None:
     assert it.report(100.0)["config"] is None
     loaded_at = clock.wall()
     clock.now = 160.0
-    problems = ("servers.git.command: no\nhunter2", "x", "y")
+    problems = (Problem("servers.git.command", "no\nhunter2"), Problem("", "x"), Problem("", "y"))
     for state, line in (
         (
             ConfigState(source="/etc/c.toml", loaded_at=loaded_at),
@@ -272,7 +273,9 @@ def test_the_config_in_force_is_told_and_changes_no_verdict() -> None:
         "source": "/etc/c.toml", "loaded_at": "2023-11-14T22:15:00Z", "is_reloading": False,
         "last_reload_at": "2023-11-14T22:15:20Z", "last_reload_ok": False,
         "last_reload_result": "refused",
-        "last_reload_problems": ["servers.git.command: no ***", "x", "y"],
+        "last_reload_problems": [
+            {"place": "servers.git.command", "text": "no ***"}, {"place": "", "text": "x"}, {"place": "", "text": "y"},
+        ],
     }  # fmt: skip
     assert it.lines(reasons=False)[-1] == "[-] config refused 40 s ago, the one before stays in force"
 

@@ -48,12 +48,16 @@ def put_command(
                 ours[inner[part.name]] = wanted
         line = "exec " + " ".join(shell_word(word, inner) for word in parts)
         command = ["sh", "-c", line]
-        text = "is started by sh, which puts in what the environment gives: command has no placeholders"
+        text = "is started by sh here, which puts in the variables: mcp-edge puts none into a command"
         draft.changed(origins[0], text, at=at)
     else:
         command = ["".join(str(part) for part in word) for word in parts]
         if any(word == "~" or word.startswith("~/") for word in command):
-            draft.to_do(origins[0], "no shell runs it, so ~ does not become the home directory", at=at)
+            draft.to_do(
+                origins[0],
+                "no shell runs it, so ~ does not become the home directory: write the whole path",
+                at=at,
+            )
     draft.put(at, command, origin=origins[0])
     for name, value in ours.items():
         draft.put((*path, "env", name), value, origin=(*env_origin, name) if name in env else origins[0])

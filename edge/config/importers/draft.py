@@ -112,7 +112,9 @@ class Draft:
         if is_new:
             self.to_do(origin, text, at=at)
         else:
-            self.changed(origin, f"is taken from the environment variable {name}, as above")
+            self.changed(
+                origin, f"is the same secret as above: the environment variable {name} stands for both"
+            )
         return name
 
     def named_variable(self, name: str, *, what: str, origin: Path, at: Path, hint: str = "") -> None:
@@ -121,7 +123,7 @@ class Draft:
         if name in self.variables or name in ("HOME", "USER", "PATH"):
             return
         self.variables[name] = what
-        self.to_do(origin, f"the environment variable {name} has to be set{hint}", at=at)
+        self.to_do(origin, f"set the environment variable {name}{hint}", at=at)
 
 
 # -- texts with variables in them

@@ -147,7 +147,9 @@ class Table:
         if key in self:
             self.draft.lost(self.at(key), text)
 
-    def end(self, text: str = "is not known here, and not carried over") -> None:
+    def end(
+        self, text: str = "is left out: mcp-edge knows no such key (`mcp-edge help config` has all)"
+    ) -> None:
         """Nothing else is taken: what is left is told, one by one unless it is much."""
         left = [key for key in self._left if key in self]
         if len(left) <= MANY:

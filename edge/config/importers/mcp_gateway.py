@@ -6,10 +6,12 @@ Source: @isanjosgon/mcp-gateway 0.1.5. What mcp-edge does not have yet is told i
 from edge.config.importers.draft import Draft, good_name
 from edge.config.importers.foreign_table import Table
 from edge.config.importers.placeholders import Placeholders
-from edge.config.importers.settings import put_header, put_level, put_listen, put_url
+from edge.config.importers.settings import OPEN_TO_ALL, put_header, put_level, put_listen, put_url
 
 HOST, PORT, PATH = "127.0.0.1", 8080, "/mcp"
-NOT_YET = "is not carried over: mcp-edge has no {} yet"
+NOT_YET = "is left out: mcp-edge has no {} yet"
+NO_LIMITS = NOT_YET.format("rate limits") + ": clients may call as often as they like"
+NO_POLICY = NOT_YET.format("policy") + ": every client may call everything"
 
 
 def import_mcp_gateway(draft: Draft, root: Table) -> None:
@@ -26,7 +28,8 @@ def import_mcp_gateway(draft: Draft, root: Table) -> None:
             draft.put(("gateway", "allowed_origins"), origins, origin=server.at("allowedOrigins"))
         if server.flag("requireOrigin"):
             draft.lost(
-                server.at("requireOrigin"), "is not supported: clients that are no browsers send no Origin"
+                server.at("requireOrigin"),
+                "is left out, so a request without Origin is let in: clients that are no browsers send none",
             )
         server.end()
     put_listen(draft, host, int(port), ("server", "port"))
@@ -75,7 +78,10 @@ def put_upstream(draft: Draft, table: Table) -> None:
         draft.wrong(table.at("type"), "must be http")
     taken = draft.table.get("servers", {})
     if foreign_name in taken:
-        draft.changed(table.at("name"), "there is another one of this name; before, this one was never used")
+        draft.changed(
+            table.at("name"),
+            "another one has this name, and there only that one was used: here both are, by names of their own",
+        )
     name = good_name(foreign_name, taken)
     path = ("servers", name)
     if name != foreign_name:
@@ -106,10 +112,7 @@ def tell_guards(draft: Draft, root: Table) -> None:
     auth = root.table("auth")
     if auth is not None:
         if (auth.text("mode") or "none") != "none":
-            text = (
-                NOT_YET.format("authentication of clients")
-                + ": whoever reaches the endpoint can call every tool"
-            )
+            text = f"{NOT_YET.format('authentication of clients')}: {OPEN_TO_ALL}"
             draft.lost(auth.at("mode"), text, at=("gateway", "listen"))
         for entry in auth.tables("apiKeys"):
             subject = f"{entry.text('tenant')}/{entry.text('client')}"
@@ -118,21 +121,24 @@ def tell_guards(draft: Draft, root: Table) -> None:
     limits = root.table("rateLimit")
     if limits is not None:
         for key in ("keyPrefix", "defaultRpm"):
-            limits.lost(key, NOT_YET.format("rate limits"))
+            limits.lost(key, NO_LIMITS)
         for method in limits.strings("byMethod"):
-            draft.lost((*limits.at("byMethod"), method), NOT_YET.format("rate limits"))
+            draft.lost((*limits.at("byMethod"), method), NO_LIMITS)
         limits.end()
     policy = root.table("policy")
     if policy is not None:
-        policy.lost("default", NOT_YET.format("policy"))
+        policy.lost("default", NO_POLICY)
         for rule in policy.tables("rules"):
             whose = rule.table("subject")
             who = "" if whose is None else f"the rule of {whose.text('tenant')}/{whose.text('client')} "
-            draft.lost(rule.path, who + NOT_YET.format("policy"))
+            draft.lost(rule.path, who + NO_POLICY)
         policy.end()
     headers = root.table("upstreamHeaders")
     if headers is not None:
-        headers.lost("forward", NOT_YET.format("forwarding of client headers"))
+        headers.lost(
+            "forward",
+            NOT_YET.format("forwarding of client headers") + ": a server gets those of its own table",
+        )
         headers.end()
     for rule in root.tables("routing"):
         text = NOT_YET.format("routes") + ": a name belongs to the server that has it"
@@ -140,6 +146,6 @@ def tell_guards(draft: Draft, root: Table) -> None:
     audit = root.table("audit")
     if audit is not None:
         if audit.flag("enabled") is not False:
-            draft.lost(audit.path, NOT_YET.format("audit log"))
+            draft.lost(audit.path, NOT_YET.format("audit log") + ": there are the log and the metrics")
         audit.ignore("environments")
         audit.end()

@@ -17,20 +17,20 @@ URL_KEYS = ("url", "serverUrl", "httpUrl", "endpoint")
 TRANSPORTS = {"http": "auto", "streamable-http": "streamable", "streamablehttp": "streamable"}
 TRANSPORTS |= {"streamable_http": "streamable", "sse": "sse", "http-first": "auto", "remote": "auto"}
 STDIO = frozenset({"stdio", "local"})
-APPROVAL = "is the client's own: approve tools in the client"
+APPROVAL = "is left out: it is the client's own, approve tools there"
 OF_CLIENTS = {
     "autoApprove": APPROVAL,
     "alwaysAllow": APPROVAL,
     "trust": APPROVAL,
-    "disabledTools": "tools cannot be hidden yet",
-    "enabledTools": "tools cannot be hidden yet",
-    "includeTools": "tools cannot be hidden yet",
-    "excludeTools": "tools cannot be hidden yet",
-    "tools": "tools cannot be hidden yet",
+    "disabledTools": "is left out, so clients see all of its tools: mcp-edge cannot hide some yet",
+    "enabledTools": "is left out, so clients see all of its tools: mcp-edge cannot hide some yet",
+    "includeTools": "is left out, so clients see all of its tools: mcp-edge cannot hide some yet",
+    "excludeTools": "is left out, so clients see all of its tools: mcp-edge cannot hide some yet",
+    "tools": "is left out, so clients see all of its tools: mcp-edge cannot hide some yet",
     "oauth": "OAuth is not supported: a token that lasts goes into bearer_file or bearer_env",
     "auth": "is not supported: a token goes into bearer_file or bearer_env",
-    "dev": "is for development in the editor",
-    "sandbox": "is not supported: servers run with the rights of mcp-edge",
+    "dev": "is left out: it is for development in the editor",
+    "sandbox": "is left out: servers run with the rights of mcp-edge (`mcp-edge help systemd` bounds these)",
 }
 MILLISECONDS_FROM = 1000.0
 
@@ -57,7 +57,7 @@ def import_mcp_servers(draft: Draft, root: Table) -> None:
     root.lost(
         "projects", "servers of single projects are not looked at: import them from a file of their own"
     )
-    root.end("is not about servers, and not carried over")
+    root.end("is left out: it is not about servers")
 
 
 def put_server(draft: Draft, reading: Placeholders, foreign_name: str, table: Table) -> None:
@@ -72,7 +72,9 @@ def put_server(draft: Draft, reading: Placeholders, foreign_name: str, table: Ta
     elif url_key is not None and (said in TRANSPORTS or not said):
         put_http(draft, reading, name, table, url_key, said)
     elif said in ("ws", "websocket"):
-        draft.lost(table.path, "left out: MCP over a WebSocket is not supported")
+        draft.lost(
+            table.path, "is left out: MCP over a WebSocket is not supported; has it an address for HTTP, too?"
+        )
         return
     elif said and said not in TRANSPORTS:
         draft.wrong(
@@ -93,7 +95,11 @@ def put_server(draft: Draft, reading: Placeholders, foreign_name: str, table: Ta
     is_on = table.flag("enabled")
     if is_off or is_on is False:
         draft.disabled.add(path)
-        draft.changed(table.path, "is switched off there: it stands behind # here", at=path)
+        draft.changed(
+            table.path,
+            "was switched off, so it stands behind # here: take that away to switch it on",
+            at=path,
+        )
     for key, text in OF_CLIENTS.items():
         table.lost(key, text)
     table.ignore("name", "description", "icon", "gallery", "version", "metadata")  # words for people
@@ -116,7 +122,9 @@ def put_stdio(draft: Draft, reading: Placeholders, name: str, table: Table) -> N
             draft.wrong(table.at("command"), "cannot be split into words: a quotation does not end")
             return
         origins = [table.at("command")] * len(words)
-        draft.changed(table.at("command"), "was one text: it is split into words, as a shell would")
+        draft.changed(
+            table.at("command"), "is split into words here, as a shell would: see whether they are right"
+        )
     if len(words) > 2 and words[0].lower() in ("cmd", "cmd.exe") and words[1].lower() == "/c":
         words, origins = words[2:], origins[2:]
         draft.changed(table.at("command"), "`cmd /c` is left out: it is for Windows")
@@ -135,7 +143,7 @@ def put_stdio(draft: Draft, reading: Placeholders, name: str, table: Table) -> N
     if cwd.startswith("/") and "${" not in cwd:
         draft.put((*path, "cwd"), cwd, origin=table.at("cwd"))
     else:
-        text = "cwd has to be set: an absolute path without placeholders, which it was not"
+        text = "set cwd to an absolute path without placeholders: this one is none"
         draft.to_do(table.at("cwd"), text, at=path)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from edge.config.importers.draft import Draft, good_name
 from edge.config.importers.foreign_table import Table
 from edge.config.importers.placeholders import Placeholders
-from edge.config.importers.settings import put_header, put_level, put_listen, put_url
+from edge.config.importers.settings import OPEN_TO_ALL, put_header, put_level, put_listen, put_url
 
-NOT_YET = "is not carried over: mcp-edge cannot tell clients apart yet"
+NOT_YET = "is left out: mcp-edge cannot tell clients apart yet"
 PORT = 8766
 LIMIT_MS = 30_000.0
 
@@ -30,7 +30,10 @@ def import_mcpstead(draft: Draft, root: Table) -> None:
     if metrics is not None:
         if metrics.flag("enabled") is False:
             draft.put(("admin", "enabled"), False, origin=metrics.at("enabled"))
-            draft.changed(metrics.at("enabled"), "switches off health, too: both are on the admin listener")
+            draft.changed(
+                metrics.at("enabled"),
+                "switches off health, too: both are on one listener, and admin.enabled = true has both",
+            )
         metrics.end()
     else:
         draft.changed((), "/metrics, /healthz and /readyz are on a listener of their own, 127.0.0.1:9766")
@@ -46,7 +49,7 @@ def put_mcp(draft: Draft, mcp: Table) -> None:
     if auth is not None:
         mode = auth.text("mode") or "none"
         if mode != "none":
-            text = f"{NOT_YET}: whoever reaches the endpoint can call every tool"
+            text = f"{NOT_YET}: {OPEN_TO_ALL}"
             draft.lost(auth.at("mode"), text, at=("gateway", "listen"))
         auth.lost("token_env", NOT_YET)
         auth.lost("token", NOT_YET)

@@ -56,7 +56,11 @@ class Placeholders:
         if NAME.fullmatch(name):
             hint = f"; without it, {shown(default)} was used" if has_default and default else ""
             return self._named(name, "what it was", hint, origin, at)
-        self._draft.to_do(origin, "holds a placeholder that is not known here; it stays as it is", at=at)
+        self._draft.to_do(
+            origin,
+            "put in the value of its placeholder by hand: it is not known here, and stays as it is",
+            at=at,
+        )
         return whole
 
     def _named(self, name: str, what: str, hint: str, origin: Path, at: Path) -> Variable:

@@ -12,6 +12,9 @@ from edge.config.secrets import SECRET_NAME
 
 LEVELS = {"trace": "debug", "debug": "debug", "info": "info", "notice": "info", "warn": "warning"}
 LEVELS |= {"warning": "warning", "error": "error", "critical": "error", "fatal": "error", "silent": "error"}
+OPEN_TO_ALL = (
+    "whoever reaches the endpoint can call every tool, so keep it on loopback, or have something guard it"
+)
 BEARER = re.compile(r"\s*Bearer\s+", re.IGNORECASE)
 
 
@@ -108,10 +111,10 @@ def put_header(
     """One header of every request; a bearer token gets its own key. `is_secret`: whatever it is called."""
     lower = name.lower()
     if lower in OWN_HEADERS or lower.startswith("mcp-"):
-        draft.lost(origin, "is set by mcp-edge itself")
+        draft.lost(origin, "is left out: mcp-edge sets it itself")
         return
     if lower == "authorization" and "bearer_env" in draft.table.get("servers", {}).get(owner, {}):
-        draft.lost(origin, "is made from the bearer token")
+        draft.lost(origin, "is left out: it is made from the bearer token")
         return
     first = parts[0] if parts and isinstance(parts[0], str) else ""
     scheme = BEARER.match(first) if lower == "authorization" else None
@@ -126,7 +129,7 @@ def put_header(
     is_plain = not has_variables(parts)
     is_secret = is_secret or is_secret_name(name) or SECRET_NAME.search(name) is not None
     if is_secret and not literal.strip() and is_plain:
-        draft.lost(origin, "has no value")
+        draft.lost(origin, "is left out: it has no value")
         return
     if is_token(literal) or (is_plain and (is_secret or is_private(name, literal))):
         what = f"the {'' if is_plain else 'whole '}value of its header {name}"

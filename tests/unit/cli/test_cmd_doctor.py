@@ -72,8 +72,10 @@ def test_what_is_unwise_in_a_good_config_is_a_warning_and_exits_with_0(
     path.chmod(0o600)
     assert main(["doctor", "-c", str(path), "--offline"]) == 0
     shown = capsys.readouterr().out
-    assert "warning  config    insecure_plain_secrets: secrets may stand in the config file" in shown
-    assert "warning  config    servers: there is none" in shown
+    assert (
+        f"warning  config    {path}:1: insecure_plain_secrets: secrets may stand in the config file" in shown
+    )
+    assert f"warning  config    {path}: servers: there is none" in shown
 
 
 def test_a_time_that_is_none_is_wrong_usage() -> None:

@@ -30,7 +30,7 @@ def test_the_config_is_printed_and_the_notes_are_beside_it(
     assert shown.err.splitlines() == [
         f"to do: {foreign}:1: mcpServers.git.env.GIT_TOKEN: set the environment variable GIT_TOKEN to the value of"
         " GIT_TOKEN in its env",
-        f"lost: {foreign}:1: x: is not about servers, and not carried over",
+        f"lost: {foreign}:1: x: is left out: it is not about servers",
         "secrets stay out of it: mcp-edge takes them from its environment (GIT_TOKEN)",
         "imported from a client's mcpServers: 1 server; 1 to do, 0 changed, 1 lost",
     ]
@@ -73,7 +73,7 @@ def test_stdin_is_read_for_a_hyphen(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf" + FOREIGN.encode())))
     assert main(["import", "-"]) == 0
-    assert "stdin:1: x: is not about servers" in capsys.readouterr().err
+    assert "stdin:1: x: is left out: it is not about servers" in capsys.readouterr().err
 
 
 def test_everything_is_in_the_json(foreign: Path, capsys: pytest.CaptureFixture[str]) -> None:

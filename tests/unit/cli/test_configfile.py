@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge.cli.configfile import SYSTEM_CONFIG, find_config, read_config, warnings_of
+from edge.cli.configfile import SYSTEM_CONFIG, find_config, placed_warnings, read_config, warnings_of
 from edge.config.model import (
     AdminConfig,
     EdgeConfig,
@@ -214,6 +214,19 @@ def test_links_that_others_can_read_or_pose_in_are_warned_of() -> None:
     ]
 
 
+def test_warnings_have_the_line_that_they_are_about(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('[servers."a.b"]\nurl = "https://plc/"\nverify = false\n[log]\nlevel = "info"\n')
+    config = EdgeConfig(
+        insecure_plain_secrets=True,
+        servers={"a.b": HttpServerConfig(name="a.b", url="https://plc/", verify=False)},
+    )
+    found = [each.place for each in placed_warnings(config, path)]
+    assert found == [f"{path}: insecure_plain_secrets", f'{path}:3: servers."a.b".verify']
+    path.unlink()
+    assert [each.place for each in placed_warnings(config, path)][1] == f'{path}: servers."a.b".verify'
+
+
 def warnings_about(env: Mapping[str, str] = {}, *, path: str = os.defpath, **values: Any) -> list[str]:
     server = StdioServerConfig(**{"name": "a", "command": ("sh",), "env": env, **values})
     return warnings_of(EdgeConfig(servers={"a": server}), {"PATH": path})
@@ -242,7 +255,8 @@ def test_a_command_that_will_not_start_is_warned_of(tmp_path: Path) -> None:
         f"servers.a.command: the command {tmp_path}/plain is not executable; try chmod +x"
     ]
     assert warnings_about(command=("tool",)) == [
-        f"servers.a.command: the command tool was not found, or is not executable, in PATH={os.defpath}"
+        "servers.a.command: the command tool was not found, or is not executable, "
+        f"in PATH ({os.defpath.count(':') + 1} folders); install it, or write its whole path"
     ]
     assert warnings_about(command=("./no",), cwd=str(tmp_path)) == [
         f"servers.a.command: the command ./no does not exist (in {tmp_path})"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.cli.guard import is_run_by_systemd
+from edge.cli.guard import is_run_by_systemd, told_of
 
 SERVICE = "0::/system.slice/mcp-edge.service\n"
 HYBRID = "1:name=systemd:/system.slice/mcp-edge.service\n0::/\n"
@@ -34,3 +34,11 @@ def test_systemd_ends_what_is_left_only_if_we_are_the_main_process_of_a_service(
 def test_a_container_or_a_shell_is_not_systemd() -> None:
     assert not is_run_by_systemd({}, 1, 0, "0::/\n")
     assert not is_run_by_systemd({"SYSTEMD_EXEC_PID": str(PID)}, PID, 1, SERVICE)
+
+
+def test_how_many_processes_were_ended_is_a_sentence() -> None:
+    assert [told_of(n) for n in range(3)] == [
+        "",
+        "; 1 process of its servers has been ended",
+        "; 2 processes of its servers have been ended",
+    ]

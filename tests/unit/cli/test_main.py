@@ -61,6 +61,22 @@ def test_the_arguments_are_those_of_the_process_by_default(
     assert capsys.readouterr().out.startswith("mcp-edge ")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--url"], "argument --url: expected one argument"),
+        (["--timeout-s", "0"], "argument --timeout-s: invalid seconds value: '0'"),
+        (["--verbos"], "unrecognized arguments: --verbos; did you mean --verbose?"),
+    ],
+)
+def test_a_nagios_check_that_is_called_wrongly_is_unknown_in_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["health", "--nagios", *words]) == 3
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == (f"UNKNOWN - wrong usage: {said}\n", "")
+
+
 def test_wrong_usage_is_64_with_a_sentence_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["vallidate"]) == 64
     shown = capsys.readouterr()
@@ -167,7 +183,7 @@ def test_sockets_and_an_admin_listener_that_is_off_are_shown_as_they_are(
     assert main(["validate", "-c", str(config)]) == 0
     shown = capsys.readouterr().out
     assert "  endpoint  unix:/x  /mcp\n  admin     off\n" in shown
-    assert "warning: servers: there is none" in shown
+    assert f"warning: {config}: servers: there is none" in shown
     config.write_text('admin.listen = "unix:/x"\n')
     assert main(["validate", "-c", str(config)]) == 0
     assert "  admin     unix:/x\n" in capsys.readouterr().out

@@ -1,15 +1,19 @@
 """Which parts a config asks for, and which edits touch which part."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from edge.config.diff import (
     Changes,
     ControlSpec,
+    EdgeChanges,
     HubSpec,
+    PartKey,
     PartSpec,
     UplinkSpec,
+    addresses_of,
     changes_between,
     goes_on,
     lives_twice,
@@ -192,6 +196,36 @@ def test_changes_name_every_part_once() -> None:
     )
     assert not changes.is_empty
     assert changes_between(parts_of(after), parts_of(after), settings_between(after, after)).is_empty
+
+
+def test_edges_of_a_hub_that_is_there_before_and_after_are_named() -> None:
+    def parts(*edges: HubEdge, **values: Any) -> dict[PartKey, PartSpec]:
+        hub = replace(HUB, edges={edge.name: edge for edge in edges}, **values)
+        return {("acceptor", "main"): HubSpec(hub=hub, tls_files=())}
+
+    one, other = (
+        HubEdge(name="one", token_sha256=("1" * 64,)),
+        HubEdge(name="other", token_sha256=("2" * 64,)),
+    )
+    rotated = replace(one, token_sha256=("3" * 64,))
+    assert changes_between(parts(one), parts(rotated, other)).edges == EdgeChanges(
+        added=("other",), updated=("one",)
+    )
+    moved = changes_between(parts(one, other), parts(other, listen=("[::1]:2",)))
+    assert (moved.restarted, moved.edges) == ((("acceptor", "main"),), EdgeChanges(removed=("one",)))
+    assert changes_between(parts(one), {}).edges == changes_between({}, parts(one)).edges == EdgeChanges()
+
+
+def test_each_listener_is_known_by_its_name_with_its_addresses() -> None:
+    parts = parts_of(
+        EdgeConfig(hub=HUB), control=ControlSpec(listen="unix:/run/control.sock", is_asked_for=True)
+    )
+    assert addresses_of(parts) == {
+        "admin": ("127.0.0.1:9766",),
+        "control": ("unix:/run/control.sock",),
+        "hub": ("[::1]:1",),
+        "gateway": ("127.0.0.1:8766",),
+    }
 
 
 def test_settings_that_no_part_is_built_from_are_named() -> None:

@@ -47,11 +47,16 @@ def test_a_program_with_a_slash_is_relative_to_the_working_directory(tmp_path: P
     assert find_program("./serve", "/bin", str(tmp_path)) == str(path)
 
 
-def test_a_command_that_is_nowhere_is_named_with_the_path_searched() -> None:
-    with pytest.raises(
-        NotStarted, match=r"the command serve-git was not found, .* in PATH=/nowhere:/neither"
-    ):
-        find_program("serve-git", "/nowhere:/neither", None)
+@pytest.mark.parametrize(
+    ("path", "shown"), [("/nowhere:/neither", "2 folders"), ("/nowhere", "1 folder"), ("", "0 folders")]
+)
+def test_a_command_that_is_nowhere_is_named_with_what_to_do(path: str, shown: str) -> None:
+    with pytest.raises(NotStarted) as failure:
+        find_program("serve-git", path, None)
+    assert str(failure.value) == (
+        f"the command serve-git was not found, or is not executable, in PATH ({shown}); "
+        "install it, or write its whole path"
+    )
 
 
 def test_what_is_wrong_with_a_command_is_said(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
+from edge.errors import Problem
 from edge.gate.origin import Origins
 from edge.health import ConfigState, Health
 from edge.metrics import Metrics
@@ -371,7 +372,7 @@ async def test_a_config_that_was_refused_is_told_with_its_problems_and_only_here
         loaded_at=0.0,
         last_reload_at=1_700_000_000.0,
         last_reload_ok=False,
-        last_reload_problems=("servers.x: unknown key",),
+        last_reload_problems=(Problem("servers.x", "unknown key"),),
     )
     text = Page((await admin.ask("/status"))[2]).text
     assert {"Ready", "refused at 2023-11-14 22:13:20 UTC", "servers.x: unknown key"} <= set(text)

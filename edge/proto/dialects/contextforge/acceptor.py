@@ -176,8 +176,9 @@ class ContextForgeAcceptor:
                 fails = self._is_discovering and code == 1008
                 told = [Push(frames.register_complete(self._session, failed=True))] if fails else []
                 return [*told, *self._lose(reason, code=code)]
-            case Closed(reason):
-                reason = self._explained(reason)
+            case Closed(reason, code):
+                # Without a word: one that was told twice to end takes no leave.
+                reason = self._explained(reason or f"the edge closed the connection with code {code}")
                 self.state = S.CLOSED
                 return [Lost(reason)]
             case Tick():

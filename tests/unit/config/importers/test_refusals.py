@@ -94,30 +94,36 @@ def test_it_is_refused_with_its_place(text: str, said: str) -> None:
     [
         (
             client(command="x", args=["${workspaceFolder}/y"]),
-            "WORKSPACE_FOLDER has to be set: there is no workspace",
+            "set the environment variable WORKSPACE_FOLDER: there is no workspace",
         ),
         (
             client(command="x", env={"A": "${unknown:x}"}),
-            "holds a placeholder that is not known here; it stays as it is",
+            "put in the value of its placeholder by hand: it is not known here, and stays as it is",
         ),
-        (client(command="~/x"), "no shell runs it, so ~ does not become the home directory"),
+        (
+            client(command="~/x"),
+            "no shell runs it, so ~ does not become the home directory: write the whole path",
+        ),
         (
             client(command="x", url="http://h", type="stdio"),
             "mcpServers.a.url: is not used: this server is started by its command",
         ),
         (
             client(command="x", cwd="here"),
-            "cwd has to be set: an absolute path without placeholders, which it was not",
+            "set cwd to an absolute path without placeholders: this one is none",
         ),
         (client(url="http://h", env={}), "mcpServers.a.env: is for servers that are started"),
-        (client(url="http://h", headers={"X-Token": ""}), "mcpServers.a.headers.X-Token: has no value"),
+        (
+            client(url="http://h", headers={"X-Token": ""}),
+            "mcpServers.a.headers.X-Token: is left out: it has no value",
+        ),
         (
             client(command="x", **dict.fromkeys("bcdefgh", 1)),
-            "mcpServers.a: 7 keys (b, c, d, e, f, …): each is not known",
+            "mcpServers.a: 7 keys (b, c, d, e, f, …): each is left out",
         ),
         (
             '{"mcp": {"servers": {}, "discovery": 1}}',
-            "mcp.discovery: is not known here, and not carried over",
+            "mcp.discovery: is left out: mcp-edge knows no such key (`mcp-edge help config` has all)",
         ),
         (
             '{"projects": {"/x": {}}, "mcpServers": {}}',
@@ -130,7 +136,7 @@ def test_it_is_refused_with_its_place(text: str, said: str) -> None:
         ),
         (
             stead(auth={"type": "bearer", "token_env": "T"}, headers={"authorization": "x"}),
-            "servers[0].headers.authorization: is made from the bearer token",
+            "servers[0].headers.authorization: is left out: it is made from the bearer token",
         ),
         (
             '{"servers": [{"name": "a", "url": "http://h"}], "metrics": {"enabled": false}}',
@@ -145,7 +151,7 @@ def test_it_is_refused_with_its_place(text: str, said: str) -> None:
         ('{"upstreams": [{"name": "a b", "url": "http://h"}]}', "upstreams[0].name: is called a-b here"),
         (
             '{"upstreams": [{"name": "a", "url": "http://h"}, {"name": "a", "url": "http://i"}]}',
-            "upstreams[1].name: there is another one of this name; before, this one was never used",
+            "upstreams[1].name: another one has this name, and there only that one was used",
         ),
     ],
 )

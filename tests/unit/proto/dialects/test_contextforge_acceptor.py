@@ -47,6 +47,11 @@ def test_an_edge_that_goes_away_is_lost_and_may_come_back() -> None:
         assert made.deadline is None
 
 
+def test_an_edge_that_closes_without_a_word_is_told_by_the_code() -> None:
+    lost = [Lost("the edge closed the connection with code 1006")]
+    assert ready_acceptor().handle(Closed("", 1006), now=1) == lost
+
+
 def test_an_edge_that_unregisters_will_not_come_back() -> None:
     made = acceptor(own=True)
     made.handle(Opened(), now=0)
