@@ -18,6 +18,7 @@ from edge.doctor.ports import port_checks
 from edge.doctor.servers import server_checks
 from edge.doctor.uplinks import uplink_checks
 from edge.net.tls import server_context
+from edge.redaction import Redactor
 from tests.support.appliance import toml_list
 from tests.support.connect_proxy import connect_proxy
 from tests.support.faulty_neighbour import TOY
@@ -32,7 +33,7 @@ def no_file(name: str) -> str:
 def checks(text: str, env: Mapping[str, str]) -> list[Check]:
     config = load(text, env=env, read_secret=no_file, source="c.toml")
     links = uplink_checks(config, "box", env=env, read_secret=no_file, learn=lambda secret: None)
-    return [*port_checks(config), *server_checks(config, offline=False), *links]
+    return [*port_checks(config), *server_checks(config, Redactor(), offline=False), *links]
 
 
 async def found(
