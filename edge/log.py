@@ -8,92 +8,27 @@ Lines are written by the task that logs, at once; a reader of stderr that stands
 as it does any program. That is accepted: a log that quietly loses lines is worse on a small box.
 """
 
-import base64
-import html
-import itertools
 import json
 import logging
 import os
 import re
 import sys
-import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 from edge import journal
+from edge.printable import escaped, quoted
+from edge.redaction import Redactor
 
 Format = Literal["auto", "text", "json", "journal"]
 
-SHORTEST_SECRET = 4  # a shorter value is in half of all lines; redacting it would only blur them
-SHORTEST_BASE64 = 6  # of a shorter one too little is left to be sure
-URL_SAFE = str.maketrans("+/", "-_")
-HIDDEN = "***"
 OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# C0, C1, line and paragraph separators, bidirectional overrides, lone surrogates
-UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 BARE_VALUE = re.compile(r"[A-Za-z0-9_.:/@+,*%<>\[\](){}~#!?&;|^$-]+")
 # Syslog's, which the journal has too.
 PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 IDENTIFIER = "mcp-edge"
 PREFIX = "MCP_EDGE_"  # of our fields in the journal
-SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-
-
-class Redactor:
-    """Removes the values of secrets from any text, also as they look in a URL, in JSON, HTML or Base64."""
-
-    def __init__(self) -> None:
-        self._values: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
-
-    def redact(self, values: Iterable[str]) -> None:
-        """From now on these are hidden, too. Values under four characters are not: see above."""
-        before = len(self._values)
-        for value in itertools.chain.from_iterable((value, urllib.parse.unquote(value)) for value in values):
-            if len(value) >= SHORTEST_SECRET:
-                once = written_forms(value)
-                self._values.update({value}, once, *map(written_forms, once))  # JSON in a repr, and the like
-                self._values.update(base64_forms(value))
-        if len(self._values) > before:  # longest first, so that one secret inside another leaves no rest
-            self._pattern = re.compile("|".join(map(re.escape, sorted(self._values, key=len, reverse=True))))
-
-    def clean(self, text: str) -> str:
-        # Nearly all texts have none, which is found out sooner this way than by the pattern.
-        if self._pattern is None or not any(value in text for value in self._values):
-            return text
-        return self._pattern.sub(HIDDEN, text)
-
-
-def written_forms(value: str) -> set[str]:
-    """How a value looks in a URL or a form, in JSON, in HTML, and in a Python repr."""
-    escapes = {
-        urllib.parse.quote(value, safe=""),
-        urllib.parse.quote(value),
-        urllib.parse.quote_plus(value),
-    }
-    return {
-        *escapes,
-        *(re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), text) for text in escapes),
-        quoted(value)[1:-1],
-        json.dumps(value)[1:-1],
-        html.escape(value),
-        repr(value)[1:-1],
-    }
-
-
-def base64_forms(value: str) -> set[str]:
-    """How a value looks inside of something that is Base64 (as `user:password` in an Authorization field): three ways,
-    by where it begins. The letters that its neighbours have a share in are left out."""
-    raw = value.encode(errors="surrogatepass")
-    forms: set[str] = set()
-    for before in range(3):
-        encode = base64.b64encode(b"\0" * before + raw).decode()
-        first, last = -(-before * 8 // 6), (before + len(raw)) * 8 // 6
-        for text in (encode[first:last], encode[first:last].translate(URL_SAFE)):
-            if len(text) >= SHORTEST_BASE64:
-                forms.add(text)
-    return forms
 
 
 def set_up(
@@ -276,16 +211,3 @@ def json_value(value: object) -> str:
 
 def is_json(value: object) -> bool:
     return not isinstance(value, float) or value - value == 0  # NaN and the infinities are no JSON
-
-
-def quoted(text: str) -> str:
-    """A JSON string: readable beyond ASCII, harmless on a terminal."""
-    return UNSAFE.sub(as_unicode_escape, json.dumps(text, ensure_ascii=False))
-
-
-def escaped(text: str) -> str:
-    return UNSAFE.sub(lambda match: SHORT_ESCAPES.get(match[0]) or as_unicode_escape(match), text)
-
-
-def as_unicode_escape(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"

@@ -25,7 +25,6 @@ from edge.app.workshop import Built, Workshop
 from edge.config.diff import PartKey, UplinkSpec
 from edge.errors import EdgeError
 from edge.health import ConfigState, Health, Status
-from edge.log import Redactor
 from edge.metrics import Metrics
 from edge.net.addresses import Addresses
 from edge.net.cgroup import Delegated
@@ -35,6 +34,7 @@ from edge.parts.sessions import LiveSession, Sessions
 from edge.parts.upstream import Upstream
 from edge.parts.views import Views
 from edge.proto.mcp import METHODS
+from edge.redaction import Redactor
 from edge.supervise.reload import Reloads, TooManyReloads
 from edge.supervise.sd_notify import SdNotify
 from edge.supervise.supervisor import Stopping, Supervisor

@@ -192,6 +192,8 @@ class Reloading:
                     drain_s=lambda kind: drain_of(kind, present, config, confirm_s),
                 )
         finally:
+            # What is in force is the newest again, whatever came of it: refused ones must not make it forgotten.
+            app.redactor.redact(secrets_of(app.loaded.config))
             if not is_in_force:
                 app.show()  # what was built, and what came to it, may have left a name in health or metrics
         return late

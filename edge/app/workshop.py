@@ -19,7 +19,6 @@ from edge.config.diff import ControlSpec, HubSpec, ListenerSpec, PartKey, PartSp
 from edge.config.model import AdminConfig, HttpServerConfig, ServerConfig, StdioServerConfig
 from edge.gate.origin import Origins
 from edge.health import Health, Status
-from edge.log import Redactor
 from edge.metrics import Metrics
 from edge.net.addresses import Addresses
 from edge.net.cgroup import Delegated
@@ -37,6 +36,7 @@ from edge.parts.reload_face import ControlFace, Reload, ReloadDesk
 from edge.parts.sessions import Sessions
 from edge.parts.stdio_channel import connect_stdio
 from edge.parts.upstream import Upstream
+from edge.redaction import Redactor
 from edge.supervise.slot import Part, Slot
 
 if TYPE_CHECKING:
@@ -153,10 +153,15 @@ class Workshop:
         connect: Connect
         if isinstance(spec, StdioServerConfig):
             connect = connect_stdio(
-                spec, metrics=metrics, log=server_log, status=status, cgroups=self._cgroups
+                spec,
+                metrics=metrics,
+                log=server_log,
+                status=status,
+                cgroups=self._cgroups,
+                redactor=self._redactor,
             )
         else:
-            connect = connect_http(spec, metrics=metrics, log=server_log)
+            connect = connect_http(spec, metrics=metrics, log=server_log, redactor=self._redactor)
             metrics.tls_unverified = not spec.verify if spec.url.startswith("https:") else None
         upstream = Upstream(
             spec,
@@ -299,7 +304,7 @@ class Workshop:
             store=LinkStore(self._state),
             env=self._env,
             read_secret=self._read_secret,
-            learn=lambda secret: self._redactor.redact([secret]),
+            learn=lambda secret: self._redactor.redact([secret], source=f"uplink {spec.uplink.name}"),
         )
 
         def update(spec: PartSpec, loaded: Loaded) -> Callable[[], None]:

@@ -19,6 +19,7 @@ from edge import __version__
 from edge.cli.arguments import UsageError
 from edge.cli.configfile import secret_reader, tls_problems
 from edge.cli.output import harmless
+from edge.config.command_name import name_of_command
 from edge.config.load import load_table
 from edge.config.model import EdgeConfig
 from edge.errors import ConfigError, Problem
@@ -26,10 +27,6 @@ from edge.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from edge.app.appliance import App
 
-LAUNCHERS = frozenset(
-    {"uvx", "npx", "uv", "run", "tool", "exec", "node", "env", "bunx", "pnpm", "dlx", "pipx"}
-)
-PYTHON = re.compile(r"python[0-9.]*$")
 VARIABLES = {
     "gateway": "REVERSE_PROXY_GATEWAY",
     "token": "REVERSE_PROXY_TOKEN",
@@ -187,16 +184,7 @@ def local_server(options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         words = shlex.split(command) if isinstance(command, str) else command
     except ValueError as exc:
         raise ConfigError([Problem("--stdio", f"cannot be split into words: {str(exc).lower()}")]) from None
-    return {"command": words}, server_name(words)
-
-
-def server_name(words: list[str]) -> str:
-    """What a person would call the server that this command starts: `uvx mcp-server-git` is mcp-server-git."""
-    for word in words:
-        base = word.rpartition("/")[2].partition("@")[0]
-        if not word.startswith("-") and base and base not in LAUNCHERS and not PYTHON.match(base):
-            return safe(re.sub(r"\.(py|js|mjs|cjs|ts|sh)$", "", base))
-    return "server"
+    return {"command": words}, safe(name_of_command(words))
 
 
 def safe(text: str) -> str:

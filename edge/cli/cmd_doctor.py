@@ -23,7 +23,7 @@ from edge.doctor.finding import Finding, examine
 from edge.doctor.plan import checks_of
 from edge.doctor.system import system_checks
 from edge.errors import ConfigError
-from edge.log import Redactor
+from edge.redaction import Redactor
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 SEE_CONFIG = "`mcp-edge help config`"
@@ -51,7 +51,9 @@ def doctor(args: argparse.Namespace) -> int:
         config.name or socket.gethostname(),
         env=os.environ,
         read_secret=secret_reader(),
-        learn=lambda secret: redactor.redact([secret]),
+        # each a source of its own: none may make room for another
+        learn=lambda secret: redactor.redact([secret], source=f"read anew {secret}"),
+        redactor=redactor,
         state=state_directory(os.environ),
         offline=args.offline,
     )

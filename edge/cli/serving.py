@@ -17,9 +17,10 @@ from edge.cli.configfile import secret_reader
 from edge.cli.output import harmless, hiding, say
 from edge.config.model import EdgeConfig, LogConfig, StdioServerConfig
 from edge.errors import ConfigError, EdgeError, leaves
-from edge.log import Redactor, set_up
+from edge.log import set_up
 from edge.net.cgroup import Delegated, NotDelegated, claim
 from edge.net.listen import inherited_from
+from edge.redaction import Redactor
 from edge.supervise.sd_notify import SdNotify
 
 log = logging.getLogger("edge.run")

@@ -12,6 +12,7 @@ from edge.doctor.ports import port_checks
 from edge.doctor.servers import server_checks
 from edge.doctor.system import system_checks
 from edge.doctor.uplinks import uplink_checks
+from edge.redaction import Redactor
 
 
 def checks_of(
@@ -23,6 +24,7 @@ def checks_of(
     env: Mapping[str, str],
     read_secret: Callable[[str], str],
     learn: Callable[[str], None],
+    redactor: Redactor,
     state: Path | None,
     offline: bool,
 ) -> Iterator[Check]:
@@ -30,7 +32,7 @@ def checks_of(
     yield from file_checks(config, raw, path, env, state)
     yield from command_checks(config, env)
     yield from port_checks(config)
-    yield from server_checks(config, env, offline=offline)
+    yield from server_checks(config, env, redactor, offline=offline)
     if not offline:
         yield from uplink_checks(config, box, env=env, read_secret=read_secret, learn=learn)
     yield from system_checks(config)

@@ -25,6 +25,7 @@ from edge.parts.stdio_channel import connect_stdio
 from edge.proto.jsonrpc import METHOD_NOT_FOUND, Notification, Request
 from edge.proto.listing import ServerCatalog
 from edge.proto.mcp import InitializeResult
+from edge.redaction import Redactor
 
 SECTION = "servers"
 BY_HAND = "run it by hand, with the same env and cwd, and see what it prints"
@@ -51,28 +52,33 @@ class Alone:
         raise RpcError(METHOD_NOT_FOUND, "not supported by mcp-edge doctor")
 
 
-def server_checks(config: EdgeConfig, env: Mapping[str, str], *, offline: bool) -> Iterator[Check]:
-    """`offline`: servers that are called are left out. So are those of whose command it is told that it is missing."""
+def server_checks(
+    config: EdgeConfig, env: Mapping[str, str], redactor: Redactor, *, offline: bool
+) -> Iterator[Check]:
+    """`offline`: servers that are called are left out. So are those of whose command it is told that it is missing.
+    `redactor` is for what they say, before it is shortened."""
     for name, server in config.servers.items():
         if isinstance(server, HttpServerConfig):
             is_left_out = offline
         else:
             is_left_out = not isinstance(found_command(server, env), str)
         if not is_left_out:
-            yield Check(SECTION, dotted(("servers", name)), partial(look_at_server, server=server))
+            yield Check(
+                SECTION, dotted(("servers", name)), partial(look_at_server, server=server, redactor=redactor)
+            )
 
 
-async def look_at_server(report: Report, server: ServerConfig) -> None:
+async def look_at_server(report: Report, server: ServerConfig, redactor: Redactor) -> None:
     metrics = ServerMetrics()
     status = Status(f"server:{server.name}")
     if isinstance(server, StdioServerConfig):
-        connect: Connect = connect_stdio(server, metrics=metrics, log=log, status=status)
+        connect: Connect = connect_stdio(server, metrics=metrics, log=log, status=status, redactor=redactor)
     else:
         origin, _ = split_url(server.url)
         tls = (lambda: client_context(server.ca_file, server.verify)) if origin.is_tls else None
         if not await go(report, Target(server.name, origin, None, tls, server.connect_timeout_s)):
             return
-        connect = connect_http(server, metrics=metrics, log=log)
+        connect = connect_http(server, metrics=metrics, log=log, redactor=redactor)
     began = time.monotonic()
     seen: list[tuple[InitializeResult, ServerCatalog]] = []
     try:

@@ -26,6 +26,7 @@ from edge.parts.sse_channel import SseChannel
 from edge.parts.streamable_channel import StreamableChannel
 from edge.proto.jsontext import Raw
 from edge.proto.mcp import NEWEST_LEGACY
+from edge.redaction import Redactor
 from edge.scopes import goodbye
 
 SPARE_CONNECTIONS = 16  # beside one per call: GET streams, answers to the server, farewells
@@ -34,10 +35,17 @@ OLD_TRANSPORT = frozenset({400, 404, 405, 406, 415, 422})  # answers to a POST t
 
 
 def connect_http(
-    config: HttpServerConfig, *, metrics: ServerMetrics, log: logging.Logger | None = None
+    config: HttpServerConfig,
+    *,
+    metrics: ServerMetrics,
+    log: logging.Logger | None = None,
+    redactor: Redactor | None = None,
 ) -> Connect:
-    """One server's `Connect`; what it remembers lives as long as what is returned."""
-    server = HttpServer(config, metrics, log or logging.getLogger("edge.upstream"))
+    """One server's `Connect`; what it remembers lives as long as what is returned.
+
+    Where its words are shortened for an error, `redactor` has taken the secrets out before.
+    """
+    server = HttpServer(config, metrics, log or logging.getLogger("edge.upstream"), redactor or Redactor())
 
     def connect(inbound: Inbound) -> AbstractAsyncContextManager[Channel]:
         return server.open(inbound)
@@ -48,10 +56,13 @@ def connect_http(
 class HttpServer:
     """What outlives one conversation: the verdict on the transport, and the TLS context."""
 
-    def __init__(self, config: HttpServerConfig, metrics: ServerMetrics, log: logging.Logger) -> None:
+    def __init__(
+        self, config: HttpServerConfig, metrics: ServerMetrics, log: logging.Logger, redactor: Redactor
+    ) -> None:
         self._config = config
         self._metrics = metrics
         self._log = log
+        self._redactor = redactor
         self._transport: Literal["auto", "streamable", "sse"] = config.transport
         self._tls: ssl.SSLContext | None = None
         self._origin, self._target = split_url(config.url)
@@ -64,7 +75,7 @@ class HttpServer:
         pool = HttpPool(
             config.name, self._origin, self._dial, max_open=2 * config.limits.concurrency + SPARE_CONNECTIONS
         )
-        http = ServerHttp(config, pool, self._target, self._metrics)
+        http = ServerHttp(config, pool, self._target, self._metrics, self._redactor)
         streamable = StreamableChannel(http, inbound, config.reconnect)
         sse = SseChannel(http, config.url, inbound)
         channel = AutoChannel(config.name, streamable, sse, self._transport, self._found)

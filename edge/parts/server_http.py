@@ -20,6 +20,7 @@ from edge.proto.jsonrpc import (
     decode_batch,
 )
 from edge.proto.jsontext import decode_text, parse
+from edge.redaction import Redactor
 
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
@@ -46,16 +47,16 @@ class AuthFailed(HttpRefused):
     """HTTP 401 or 403: the credentials in the config are missing, wrong or not enough."""
 
 
-def refusal(server: str, status: int, fields: dict[str, str], text: str) -> HttpRefused:
-    """The error for an answer that is not 2xx; `text` is its body."""
+def refusal(server: str, status: int, fields: dict[str, str], excerpt: str) -> HttpRefused:
+    """The error for an answer that is not 2xx; `excerpt` is of its body, without secrets."""
     words = f"HTTP {status}"
     if 300 <= status < 400:
         place = host_of(fields.get("location", ""))
         return HttpRefused(
             server, status, f"{words}, a redirect to {place}; it is not followed, set url instead"
         )
-    if excerpt := " ".join(text[:EXCERPT_CHARS].split()):
-        words = f"{words}: {excerpt}"
+    if text := " ".join(excerpt.split()):
+        words = f"{words}: {text}"
     return (AuthFailed if status in (401, 403) else HttpRefused)(server, status, words)
 
 
@@ -139,14 +140,22 @@ def media_type(fields: dict[str, str]) -> str:
 
 
 class ServerHttp:
-    """Requests to one server: adds what its config asks for, and counts."""
+    """Requests to one server: adds what its config asks for, and counts. `redactor` knows what it must not repeat."""
 
-    def __init__(self, config: HttpServerConfig, pool: HttpPool, target: str, metrics: ServerMetrics) -> None:
+    def __init__(
+        self,
+        config: HttpServerConfig,
+        pool: HttpPool,
+        target: str,
+        metrics: ServerMetrics,
+        redactor: Redactor | None = None,
+    ) -> None:
         self.name = config.name
         self.pool = pool
         self.target = target
         self.max_bytes = config.limits.max_line_bytes
         self.metrics = metrics
+        self.redactor = redactor or Redactor()
         self._bearer = config.bearer
         self._configured = dict(config.headers)
         if "user-agent" not in {name.lower() for name in config.headers}:
@@ -187,6 +196,11 @@ class ServerHttp:
             return ""
         self.metrics.bytes_received += len(body)
         return body.decode(errors="replace")
+
+    def refusal(self, exchange: Exchange, text: str) -> HttpRefused:
+        """The error for an answer that is not 2xx, with the beginning of its body `text`."""
+        excerpt = self.redactor.excerpt(text, EXCERPT_CHARS)
+        return refusal(self.name, exchange.status, exchange.fields, excerpt)
 
     def decode(self, body: bytes) -> str:
         """A body's text; BadAnswer if it is not UTF-8."""

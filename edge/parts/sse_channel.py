@@ -15,7 +15,7 @@ from edge.errors import BadMessage, Gone, RemoteProtocolError, UpstreamError
 from edge.net.http_client import Exchange, split_url
 from edge.parts.channel import Ended, Inbound, Notify
 from edge.parts.peer_channel import Outbox, PeerChannel
-from edge.parts.server_http import EVENTS, HttpRefused, ServerHttp, media_type, messages_in, refusal
+from edge.parts.server_http import EVENTS, HttpRefused, ServerHttp, media_type, messages_in
 from edge.proto.jsonrpc import ErrorObject, Message, Request, Response, decode
 from edge.proto.jsontext import Raw
 from edge.proto.mcp import H_VERSION, NEWEST_LEGACY, fault_of
@@ -86,7 +86,7 @@ class SseChannel:
             await self._http.get(exchange, self._http.target, {})
             if exchange.status // 100 != 2:
                 text = await self._http.read_refusal(exchange)
-                raise refusal(self._server, exchange.status, exchange.fields, text)
+                raise self._http.refusal(exchange, text)
             if media_type(exchange.fields) != EVENTS:
                 raise Ended(self._server, "answered GET without an event stream")
             while chunk := await self._http.read(exchange):
@@ -190,7 +190,7 @@ class SseChannel:
                     exchange.leave()
                     return
                 said = await self._http.read_refusal(exchange)
-                raise refusal(self._server, exchange.status, exchange.fields, said)
+                raise self._http.refusal(exchange, said)
         except UpstreamError as exc:
             if isinstance(exc, HttpRefused) and exc.status in SESSION_OVER:
                 self._end(exc, scope)

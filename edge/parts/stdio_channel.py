@@ -5,6 +5,7 @@ it at once, the third takes stderr to our log, the watcher ends it all when the 
 Source: MCP 2025-11-25, "Transports", stdio. What a server prints on stdout besides is skipped and counted.
 """
 
+import codecs
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,6 +22,7 @@ from edge.parts.channel import Channel, Connect, Ended, Inbound
 from edge.parts.peer_channel import Outbox, PeerChannel
 from edge.proto.framing import LineDecoder, Oversized
 from edge.proto.jsonrpc import decode, id_at_edges
+from edge.redaction import Redactor
 
 MESSAGES_PER_TURN = 16  # then other tasks have theirs
 LAST_WORDS_S = 0.25  # after exit: what is still in the pipes is read, but a grandchild may hold them open
@@ -28,6 +30,7 @@ STDERR_LINES = 20
 STDERR_LINES_PER_S = 200
 STDERR_LINE_CHARS = 500
 NOISE_SHOWN = 3
+NOISE_CHARS = 200
 
 
 def connect_stdio(
@@ -37,54 +40,61 @@ def connect_stdio(
     log: logging.Logger,
     status: Status | None = None,
     cgroups: Delegated | None = None,
+    redactor: Redactor | None = None,
 ) -> Connect:
     """The `Connect` of one child; with a `status`, its detail shows pid, memory and last stderr lines.
 
-    With `cgroups`, it gets one of its own there, at each start.
+    With `cgroups`, it gets one of its own there, at each start. Where what it prints is shortened or shown in pieces,
+    `redactor` has taken the secrets out before.
     """
     if metrics.processes is None:  # else it is there already, and its sums go on
         metrics.processes = ServerProcesses()
 
     def connect(inbound: Inbound) -> AbstractAsyncContextManager[Channel]:
-        return StdioConversation(config, inbound, metrics, log, status, cgroups).open()
+        return StdioConversation(
+            config, inbound, metrics, log, status, cgroups, redactor or Redactor()
+        ).open()
 
     return connect
 
 
 class StderrLog:
-    """Bytes of stderr to log lines, each of bounded length; the last ones are kept.
+    """Bytes of stderr to log lines, each of bounded length and without secrets; the last ones are kept.
 
     Limits: STDERR_LINES_PER_S are logged and the others counted, or a flood would leave no time for anything else.
+    Of a line without an end, so much is held back that a secret in it is whole.
     """
 
-    def __init__(self, server: str, log: logging.Logger) -> None:
+    def __init__(self, server: str, log: logging.Logger, redactor: Redactor | None = None) -> None:
         self._server = server
         self._log = log
-        self._rest = b""
+        self._redactor = redactor or Redactor()
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._rest = ""
         self._second = -1
         self._n_logged = 0  # in this second
         self._n_left_out = 0
         self.last: list[str] = []
 
     def feed(self, chunk: bytes) -> None:
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        *lines, self._rest = (self._rest + self._decode(chunk)).split("\n")
         for line in lines[-STDERR_LINES_PER_S:]:
             self._add(line)
         self._n_left_out += max(0, len(lines) - STDERR_LINES_PER_S)
-        if len(self._rest) > STDERR_LINE_CHARS:  # a line without an end is shown in pieces of what was read
-            self._add(self._rest)
-            self._rest = b""
+        held_back = self._redactor.longest
+        if len(self._rest) > STDERR_LINE_CHARS + held_back:  # shown in pieces of what was read
+            cut = self._redactor.boundary(self._rest, len(self._rest) - held_back)
+            self._add(self._rest[:cut])
+            self._rest = self._rest[cut:]
 
     def finish(self) -> None:
         """No more will come: a last line needs no line feed."""
-        self._add(self._rest)
-        self._rest = b""
+        self._add(self._rest + self._decode(b"", True))
+        self._rest = ""
         self._say_left_out()
 
-    def _add(self, line: bytes) -> None:
-        text = line.decode(errors="replace").rstrip()
-        if len(text) > STDERR_LINE_CHARS:
-            text = text[:STDERR_LINE_CHARS] + "…"
+    def _add(self, line: str) -> None:
+        text = self._redactor.excerpt(line.rstrip(), STDERR_LINE_CHARS)
         if not text:
             return
         self.last.append(text)
@@ -117,15 +127,17 @@ class StdioConversation:
         log: logging.Logger,
         status: Status | None,
         cgroups: Delegated | None,
+        redactor: Redactor,
     ) -> None:
         self._config = config
+        self._redactor = redactor
         self._cgroups = cgroups
         self._metrics = metrics
         self._log = log
         self._status = status
         self._outbox = Outbox()
         self._channel = PeerChannel(config.name, self._outbox, inbound, metrics)
-        self._stderr = StderrLog(config.name, log)
+        self._stderr = StderrLog(config.name, log, redactor)
         self._doubt = (
             trio.Event()
         )  # a pipe has ended; mostly because the child has, and then its status says why
@@ -270,7 +282,7 @@ class StdioConversation:
         if self._noise_seen <= NOISE_SHOWN:
             extra = {
                 "server": self._config.name,
-                "line": line[:200].decode(errors="replace"),
+                "line": self._redactor.excerpt(line.decode(errors="replace"), NOISE_CHARS),
                 "reason": str(why),
             }
             self._log.warning("not a message on stdout, skipped", extra=extra)

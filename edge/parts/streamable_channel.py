@@ -38,7 +38,6 @@ from edge.parts.server_http import (
     loss_reason_of,
     media_type,
     messages_in,
-    refusal,
 )
 from edge.proto.jsonrpc import (
     Id,
@@ -63,6 +62,7 @@ SAY_S = 10.0  # for a message that has no answer to be taken
 UNDECIDED_BYTES = 4096  # of white space, before a body that does not say what it is counts as JSON
 SKIPPED_EVENTS = frozenset({"ping", "keepalive", "heartbeat"})
 MAX_FAILED_RESUMES = 3
+EVENT_EXCERPT_CHARS = 200
 MAX_EMPTY_RESUMES = 100  # a server may let us poll, but not for ever without a word
 NO_PUSH = frozenset(
     {400, 401, 403, 404, 405, 406, 415, 501}
@@ -283,7 +283,8 @@ class StreamableChannel:
         if not text or text == "[DONE]" or event.event in SKIPPED_EVENTS:
             return None
         if event.event == "error":
-            raise BadAnswer(self._server, f"the event stream reports an error: {text[:200]}")
+            said = self._http.redactor.excerpt(text, EVENT_EXCERPT_CHARS)
+            raise BadAnswer(self._server, f"the event stream reports an error: {said}")
         try:
             messages = messages_in(text)
         except BadMessage as exc:
@@ -340,7 +341,7 @@ class StreamableChannel:
         answer = answer_in(text, request_id)
         if answer is not None:
             return answer
-        raise refusal(self._server, exchange.status, exchange.fields, text)
+        raise self._http.refusal(exchange, text)
 
     def _adopt(self, exchange: Exchange, session: HttpSession) -> None:
         """A good answer may name the session; a late one of an earlier session has no say."""
@@ -397,7 +398,7 @@ class StreamableChannel:
             if exchange.status in NO_PUSH:
                 return False
             if exchange.status // 100 != 2:
-                raise refusal(self._server, exchange.status, exchange.fields, "")
+                raise self._http.refusal(exchange, "")
             if media_type(exchange.fields) != EVENTS:
                 return False
             backoff.started(trio.current_time())

@@ -19,6 +19,7 @@ from edge.doctor.ports import port_checks
 from edge.doctor.servers import server_checks
 from edge.doctor.uplinks import uplink_checks
 from edge.net.tls import server_context
+from edge.redaction import Redactor
 from tests.support.appliance import toml_list
 from tests.support.connect_proxy import connect_proxy
 from tests.support.faulty_neighbour import TOY
@@ -33,7 +34,7 @@ def no_file(name: str) -> str:
 def checks(text: str, env: Mapping[str, str]) -> list[Check]:
     config = load(text, env=env, read_secret=no_file, source="c.toml")
     links = uplink_checks(config, "box", env=env, read_secret=no_file, learn=lambda secret: None)
-    servers = [*command_checks(config, env), *server_checks(config, env, offline=False)]
+    servers = [*command_checks(config, env), *server_checks(config, env, Redactor(), offline=False)]
     return [*port_checks(config), *servers, *links]
 
 

@@ -11,7 +11,8 @@ from typing import TextIO
 
 import pytest
 
-from edge.log import Format, Redactor, set_up
+from edge.log import Format, set_up
+from edge.redaction import Redactor
 from tests.support.journal import JournalSocket, journal_socket
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd's journal is there on Linux only")

@@ -9,8 +9,8 @@ from edge.app.required import Required, start_limit_s
 from edge.app.workshop import Built, Workshop, backoff_of
 from edge.config.diff import PartKey, PartSpec
 from edge.config.model import AdminConfig, EdgeConfig, GatewayConfig, HttpServerConfig, StdioServerConfig
-from edge.log import Redactor
 from edge.parts.upstream import Upstream
+from edge.redaction import Redactor
 from edge.supervise.slot import Part, Slot
 from tests.support.memory_channel import ScriptedServer
 

@@ -1,14 +1,12 @@
-import base64
-import html
 import io
 import json
 import logging
 import sys
-import urllib.parse
 
 import pytest
 
-from edge.log import LineFormatter, Redactor, set_up
+from edge.log import LineFormatter, set_up
+from edge.redaction import Redactor
 
 
 @pytest.fixture
@@ -141,61 +139,6 @@ def test_secrets_are_removed_wherever_they_are(form: str, person: bool) -> None:
             assert "***" in got
             assert "rd/42" not in got
             assert "rd%2F42" not in got
-
-
-@pytest.mark.parametrize("secret", ['p"ss\\wörd/42', "hunter2", "0123456789abcdef" * 2, "ÿ>?ÿ>?"])
-def test_a_secret_is_removed_as_urls_html_and_base64_have_it(secret: str) -> None:
-    redactor = Redactor()
-    redactor.redact([secret])
-    percent = urllib.parse.quote(secret, safe="")
-    forms = [
-        percent,
-        percent.replace("%2F", "%2f").lower() if secret.islower() else percent,
-        html.escape(secret),
-    ]
-    forms.append(urllib.parse.urlencode({"x": f"{secret} "})[2:-1])
-    for user in ("", "a:", "ab:", "abc:", "admin:"):
-        for after in ("", "x", "xy", "xyz"):
-            raw = f"{user}{secret}{after}".encode()
-            forms += [base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()]
-    for form in forms:
-        cleaned = redactor.clean(f"<{form}>")
-        assert "***" in cleaned, form
-        assert len(cleaned) < 25, (form, cleaned)
-
-
-def test_a_form_in_lower_case_escapes_is_removed_too() -> None:
-    redactor = Redactor()
-    redactor.redact(["a/b=c d"])
-    assert redactor.clean("x=a%2fb%3dc%20d a%2Fb%3Dc+d") == "x=*** ***"
-
-
-def test_a_secret_that_is_escaped_where_it_stands_is_removed_as_it_is_used() -> None:
-    redactor = Redactor()
-    redactor.redact(["p%40ss%2Fword"])
-    assert redactor.clean(f"p@ss/word {base64.b64encode(b'user:p@ss/word').decode()}").startswith(
-        "*** dXNlcj"
-    )
-    assert "c3Mvd29y" not in redactor.clean(base64.b64encode(b"user:p@ss/word").decode())
-
-
-def test_base64_of_a_very_short_secret_is_left_alone_for_too_much_looks_like_it() -> None:
-    redactor = Redactor()
-    redactor.redact(["abcd"])
-    assert redactor.clean("YWJjZA") == "YWJjZA"
-
-
-def test_a_secret_inside_another_leaves_no_rest() -> None:
-    redactor = Redactor()
-    redactor.redact(["abcd"])
-    redactor.redact(["abcdefgh"])
-    assert redactor.clean("x abcdefgh y abcd") == "x *** y ***"
-
-
-def test_very_short_values_are_not_redacted_for_they_would_blur_everything() -> None:
-    redactor = Redactor()
-    redactor.redact(["", "abc", "\x00\x01"])
-    assert redactor.clean("abc \x00\x01 abcd") == "abc \x00\x01 abcd"
 
 
 def test_other_libraries_are_heard_from_warnings_up(root: logging.Logger) -> None:

@@ -39,7 +39,6 @@ from edge.config.model import (
 from edge.config.secrets import Secret
 from edge.gate.edge_auth import Denied, Edge, TokenAuth
 from edge.health import State
-from edge.log import Redactor
 from edge.net import child, reaper
 from edge.parts import (
     admin,
@@ -54,6 +53,7 @@ from edge.proto import catalog, jsonrpc, mcp
 from edge.proto.classify import SESSIONLESS_METHODS
 from edge.proto.dialects.long_poll.acceptor import LONGEST_HOLD_S
 from edge.proto.dialects.mcp_reverse.connector import McpReverseConnector
+from edge.redaction import Redactor
 from tests.support.manual import (
     PAGES,
     TABLES,

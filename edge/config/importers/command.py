@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from edge.config.importers.document import Path
 from edge.config.importers.draft import Draft, Parts, Variable, expanded, has_variables
 from edge.config.importers.placeholders import Placeholders
-from edge.config.importers.private import is_private, is_secret_name, is_token
+from edge.config.private import is_private, is_secret_name, is_token
 
 ASSIGNMENT = re.compile(r"(-{0,2}[A-Za-z_][A-Za-z0-9_.-]*=)(.+)", re.DOTALL)
 HEADER = re.compile(r"([A-Za-z][A-Za-z0-9-]*:\s*)(.+)", re.DOTALL)

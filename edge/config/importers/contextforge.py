@@ -7,13 +7,14 @@ never reads it). Keys may have hyphens or underscores, as argparse has it.
 import math
 import shlex
 
+from edge.config.command_name import name_of_command
 from edge.config.importers.command import put_command
 from edge.config.importers.document import Path
 from edge.config.importers.draft import Draft, good_name
 from edge.config.importers.foreign_table import Table
 from edge.config.importers.placeholders import Placeholders
-from edge.config.importers.private import variable_name
 from edge.config.importers.settings import host_of, put_level, put_url
+from edge.config.private import variable_name
 
 THEIR_LIMIT_S = 60.0
 TOKEN_VARIABLE = "REVERSE_PROXY_TOKEN"  # noqa: S105  its name, not its value
@@ -131,7 +132,7 @@ def put_server(draft: Draft, reading: Placeholders, table: Table) -> str | None:
         if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
             draft.wrong(table.at(key), "must be a command: a string, or a list of strings")
             return None
-        name = good_name(foreign_name or called(words), draft.table.get("servers", {}))
+        name = good_name(foreign_name or name_of_command(words), draft.table.get("servers", {}))
         path = ("servers", name)
         args = table.texts("args")
         origins = [table.at(key)] * len(words) + [table.at("args")] * len(args)
@@ -150,29 +151,6 @@ def put_server(draft: Draft, reading: Placeholders, table: Table) -> str | None:
     if foreign_name is not None and name != foreign_name:
         draft.changed(table.at("name"), f"is called {name} here", at=path)
     return name
-
-
-def called(words: list[str]) -> str:
-    """A name for the server that these words start: the first that is no option, launcher or part of a path."""
-    launchers = {
-        "uvx",
-        "npx",
-        "uv",
-        "run",
-        "node",
-        "python",
-        "python3",
-        "env",
-        "pipx",
-        "bunx",
-        "tool",
-        "exec",
-    }
-    for word in words:
-        base = word.rpartition("/")[2].partition("@")[0]
-        if base and not word.startswith("-") and base not in launchers:
-            return base.removesuffix(".py").removesuffix(".js")
-    return "server"
 
 
 def number_of(table: Table, root: Table, *keys: str) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from edge.config.common import MAX_NAME_CHARS
 from edge.config.importers.document import Document, Path
-from edge.config.importers.private import is_token, variable_name
+from edge.config.private import is_token, variable_name
 from edge.config.rules import dotted
 from edge.errors import Problem
 

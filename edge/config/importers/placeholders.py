@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from edge.config.importers.document import Path
 from edge.config.importers.draft import Draft, Parts, Variable, shown
-from edge.config.importers.private import variable_name
+from edge.config.private import variable_name
 
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -7,7 +7,7 @@ from edge.config.address import parse_address
 from edge.config.common import OWN_HEADERS
 from edge.config.importers.document import Path
 from edge.config.importers.draft import Draft, Parts, Variable, expanded, has_variables
-from edge.config.importers.private import is_private, is_secret_name, is_token
+from edge.config.private import is_private, is_secret_name, is_token
 from edge.config.secrets import SECRET_NAME
 
 LEVELS = {"trace": "debug", "debug": "debug", "info": "info", "notice": "info", "warn": "warning"}

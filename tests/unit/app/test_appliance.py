@@ -16,10 +16,10 @@ from edge.config.load import load
 from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig
 from edge.errors import leaves
 from edge.health import Status
-from edge.log import Redactor
 from edge.metrics import ServerMetrics
 from edge.parts.channel import Ended
 from edge.parts.upstream import Upstream
+from edge.redaction import Redactor
 from tests.support.checkpoints import cancel_at_every_step
 from tests.support.memory_channel import ScriptedServer, Witness, initialized
 

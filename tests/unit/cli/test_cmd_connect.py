@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge.cli.arguments import UsageError, parse_arguments
-from edge.cli.cmd_connect import config_of, gathered, server_name
+from edge.cli.cmd_connect import config_of, gathered
 from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig
 from edge.errors import ConfigError
 
@@ -165,18 +165,13 @@ def test_headers_name_proxy_and_authority_are_passed_on(tmp_path: Path) -> None:
     assert uplink.dialect == "long-poll"
 
 
-@pytest.mark.parametrize(
-    ("command", "name"),
-    [
-        (["uvx", "mcp-server-git"], "mcp-server-git"),
-        (["npx", "-y", "@scope/server@1.2"], "server"),
-        (["python3.11", "-m", "my_server"], "my_server"),
-        (["/opt/bin/serve.py", "--port", "1"], "serve"),
-        (["python"], "server"),
-    ],
-)
-def test_a_server_is_called_as_a_person_would(command: list[str], name: str) -> None:
-    assert server_name(command) == name
+def test_a_secret_in_the_command_is_not_what_the_server_and_its_link_are_called() -> None:
+    words = "env GITHUB_TOKEN=ghp_abcdef123456 npx -y @scope/server-github"
+    found = config("--stdio", words, "--to", "wss://g.example.com", "--token", "t")
+    [uplink] = found.uplinks.values()
+    assert list(found.servers) == ["server-github"]
+    assert uplink.link_name.endswith("-server-github")
+    assert "ghp_" not in uplink.link_name
 
 
 @pytest.mark.parametrize("text", ["inf", "nan", "1e999", "many"])

@@ -9,7 +9,7 @@ import pytest
 from edge.cli.cmd_doctor import line_of, tell
 from edge.cli.main import main
 from edge.doctor.finding import Finding
-from edge.log import Redactor
+from edge.redaction import Redactor
 
 FOUND = [
     Finding("servers", "servers.git", "ok", "MCP 2025-11-25: 3 tools", took_s=0.1234),

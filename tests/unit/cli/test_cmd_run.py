@@ -15,9 +15,9 @@ from edge.backoff import Backoff
 from edge.cli.cmd_run import announcement, default_config
 from edge.cli.program import own_command
 from edge.config.model import EdgeConfig, StdioServerConfig
-from edge.log import Redactor
 from edge.parts.channel import Ended
 from edge.parts.upstream import Upstream
+from edge.redaction import Redactor
 from tests.support.memory_channel import ScriptedServer, Witness, tools
 
 Clock = MockClock

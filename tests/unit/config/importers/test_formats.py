@@ -129,3 +129,12 @@ def test_a_secret_argument_reaches_the_server_by_the_environment_of_a_shell() ->
     )
     assert 'env = { A_KEY = "${A_KEY}" }' in text
     assert "hunter2" not in text
+
+
+def test_a_secret_in_a_command_is_not_what_the_server_is_called() -> None:
+    secret = "ghp_abcdefghijklmnop1234"
+    text = f'local_stdio: "env GITHUB_TOKEN={secret} npx -y server-github"\ngateway: wss://g.example.com\n'
+    result = import_text(text, source="f")
+    assert "[servers.server-github]" in result.text
+    said = [result.text, *result.variables, *(f"{note.place} {note.text}" for note in result.notes)]
+    assert not any("ghp" in each.lower() for each in said)

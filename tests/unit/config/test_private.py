@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.config.importers.private import is_private, is_token, variable_name
+from edge.config.private import is_private, is_token, variable_name
 
 
 @pytest.mark.parametrize(
