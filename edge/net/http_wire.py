@@ -5,7 +5,9 @@ reading is cut off after `write_timeout_s` without progress, so it holds no more
 one pending write.
 """
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
@@ -216,14 +218,18 @@ class TakenStream(QuickStream):
             raise trio.BrokenResourceError("the client left or stopped reading")
         return 0 if self._quick is None else self._quick.try_send(data)
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+    def receive_some(self, max_bytes: int | None = None) -> Coroutine[Any, Any, bytes | bytearray]:
+        """To be awaited at once."""
+        most = RECEIVE_BYTES if max_bytes is None else max_bytes
+        if self._wire.rest:
+            return self._receive_rest(most)
+        return self._wire.stream.receive_some(most)  # without a frame for us
+
+    async def _receive_rest(self, most: int) -> bytes:
+        await trio.lowlevel.checkpoint()
         wire = self._wire
-        if wire.rest:
-            await trio.lowlevel.checkpoint()
-            most = RECEIVE_BYTES if max_bytes is None else max_bytes
-            data, wire.rest = wire.rest[:most], wire.rest[most:]
-            return data
-        return bytes(await wire.stream.receive_some(RECEIVE_BYTES if max_bytes is None else max_bytes))
+        data, wire.rest = wire.rest[:most], wire.rest[most:]
+        return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._wire.send(data if isinstance(data, bytes) else bytes(data))

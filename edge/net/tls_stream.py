@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from operator import index
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import trio
 
@@ -40,6 +40,7 @@ class TlsStream(QuickStream):
         "_is_broken",
         "_is_sending",
         "_is_shaken",
+        "_may_hold_data",
         "_outgoing",
         "_ssl",
         "_unsent",
@@ -65,6 +66,7 @@ class TlsStream(QuickStream):
         self._is_shaken = False
         self._is_broken = False
         self._is_at_end = False  # nothing more can be read
+        self._may_hold_data = True  # something was received that has not been read
         self._failure: ssl.SSLError | None = None  # of the next read
         self._is_sending = False  # a task is, and waits
         self._unsent = b""  # encrypted; before what is in `_outgoing`
@@ -88,7 +90,7 @@ class TlsStream(QuickStream):
                 self._ssl.do_handshake()
             except ssl.SSLWantReadError:
                 await self._flush()
-                await self._receive()
+                self._take(await self.transport.receive_some(DEFAULT_RECEIVE_BYTES))
             except ssl.SSLError as exc:  # a certificate that is not trusted, too
                 self._fail(exc)
             else:
@@ -186,21 +188,14 @@ class TlsStream(QuickStream):
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 return data
         while True:
-            await self._receive()
+            self._take(await self.transport.receive_some(DEFAULT_RECEIVE_BYTES))
             data = self._decrypt(most)
             if data is not None:
                 return data
 
-    @property
-    def _may_hold_data(self) -> bool:
-        return bool(
-            self._incoming.pending or self._ssl.pending() or self._is_at_end or self._failure is not None
-        )
-
-    async def _receive(self) -> None:
-        data = await self.transport.receive_some(DEFAULT_RECEIVE_BYTES)
-        if data:
-            self._incoming.write(data)
+    def _take(self, received: bytes) -> None:
+        if received:
+            self._incoming.write(received)
         else:
             self._incoming.write_eof()
 
@@ -209,18 +204,25 @@ class TlsStream(QuickStream):
         if self._failure is not None:
             self._fail(self._failure)
         pieces: list[bytes] = []
+        self._may_hold_data = True
         try:
             while not self._is_at_end:
-                # With a buffer it gives a count, which typeshed does not know.
-                n_bytes = cast(int, self._ssl.read(min(most, PIECE_BYTES), cast(bytearray, SCRATCH)))
+                wanted = min(most, PIECE_BYTES)
+                n_bytes: int = self._ssl.read(wanted, SCRATCH)  # type: ignore[assignment]  # told of no buffer
                 if not n_bytes:
                     self._is_at_end = True
                     break
                 pieces.append(bytes(SCRATCH[:n_bytes]))
                 most -= n_bytes
-                if most <= 0 or not (self._incoming.pending or self._ssl.pending()):
+                if (
+                    n_bytes < wanted and not self._incoming.pending
+                ):  # less: the record's last, and no other is here
+                    self._may_hold_data = False
+                    break
+                if most <= 0:
                     break
         except ssl.SSLWantReadError:
+            self._may_hold_data = False
             if not pieces:
                 self._answer()
                 return None
@@ -231,7 +233,8 @@ class TlsStream(QuickStream):
                 self._failure = exc  # the next call's
             else:
                 self._fail(exc)
-        self._answer()
+        if self._outgoing.pending:
+            self._answer()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _answer(self) -> None:

@@ -29,6 +29,7 @@ __all__ = ["HandshakeRefused", "WebSocket", "WebSocketClosed", "accept_websocket
 RECEIVE_BYTES = 65536
 LEAVE_S = 1.0  # for the closing handshake
 MAX_PIECES = 65536  # of one message: tiny fragments cost far more memory than they bring
+MESSAGES = (str, TextMessage, BytesMessage)  # of what `Frames` gives
 MESSAGES_PER_TURN = 64  # taken without waiting, before other tasks get a turn
 NORMAL, GOING_AWAY = 1000, 1001  # the second one also of what is cancelled
 NO_CODE = 1005  # RFC 6455 section 7.4.1: the close frame held none
@@ -103,7 +104,7 @@ class WebSocket:
         while True:
             self._check_open()
             while (found := self._frames.next()) is not None:
-                if not isinstance(found, str | TextMessage | BytesMessage):
+                if not isinstance(found, MESSAGES):
                     await self._control(found)
                     continue
                 if self._has_sent_close:
@@ -111,7 +112,14 @@ class WebSocket:
                 message = found if isinstance(found, str) else await self._add(found)
                 if message is not None:
                     return message
-            await self._read()
+            try:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+                raise self._lost(exc) from exc
+            self._taken = 0
+            if not data:
+                raise self._end(LOST, "the connection ended without a goodbye")
+            self._frames.feed(bytes(data))
 
     async def send(self, text: str) -> None:
         """One text message; no checkpoint if the kernel takes it at once.
@@ -171,18 +179,6 @@ class WebSocket:
         await trio.aclose_forcefully(self._stream)  # never waits; does nothing if it has been closed above
 
     # -- reading
-
-    async def _read(self) -> None:
-        try:
-            data = await self._stream.receive_some(RECEIVE_BYTES)
-        except trio.BrokenResourceError as exc:
-            raise self._end(LOST, f"the connection was lost: {reason_of(exc)}") from exc
-        except trio.ClosedResourceError as exc:
-            raise self._end(LOST, "the connection was closed") from exc
-        self._taken = 0
-        if not data:
-            raise self._end(LOST, "the connection ended without a goodbye")
-        self._frames.feed(bytes(data))
 
     async def _add(self, event: TextMessage | BytesMessage) -> str | bytes | None:
         """The message, if `event` completes it. Raises: WebSocketClosed."""
@@ -279,10 +275,8 @@ class WebSocket:
             sent = 0 if self._quick is None else self._quick.try_send(data)
             if sent < len(data) or (self._quick is not None and self._quick.has_unsent):
                 await self._stream.send_all(memoryview(data)[sent:])
-        except trio.BrokenResourceError as exc:
-            raise self._end(LOST, f"the connection was lost: {reason_of(exc)}") from exc
-        except trio.ClosedResourceError as exc:
-            raise self._end(LOST, "the connection was closed") from exc
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise self._lost(exc) from exc
         self._is_half_written = False
 
     # -- the end
@@ -290,6 +284,11 @@ class WebSocket:
     def _check_open(self) -> None:
         if self._closed is not None:
             raise WebSocketClosed(self._closed.code, self._closed.reason)
+
+    def _lost(self, exc: trio.BrokenResourceError | trio.ClosedResourceError) -> WebSocketClosed:
+        if isinstance(exc, trio.ClosedResourceError):
+            return self._end(LOST, "the connection was closed")
+        return self._end(LOST, f"the connection was lost: {reason_of(exc)}")
 
     def _end(self, code: int, reason: str) -> WebSocketClosed:
         """The first end is the one that is told."""

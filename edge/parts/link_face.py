@@ -15,6 +15,7 @@ import trio
 from edge.errors import BadMessage, RpcError, Unavailable
 from edge.metrics import Metrics
 from edge.parts.answering import answer, error_text, open_session, taken_id_text
+from edge.parts.flag import Flag
 from edge.parts.gateway import Gateway
 from edge.parts.link import Link
 from edge.parts.questions import Unanswered
@@ -86,7 +87,7 @@ class LinkFace:
         self._is_initialized = False
         self._has_turned = trio.Event()  # another session, or it is initialized now
         self._is_draining = False
-        self._is_idle = trio.Event()
+        self._is_idle = Flag()
         self._is_idle.set()
         self._has_dropped = False
 
@@ -112,7 +113,7 @@ class LinkFace:
     async def drain(self) -> None:
         """Take no more requests, and return when those in flight have been answered."""
         self._is_draining = True
-        await self._is_idle.wait()
+        await self._is_idle.wait()  # nothing is taken any more: idle once is idle for good
 
     async def tick(self) -> None:
         """The link has its own signs of life."""
@@ -203,7 +204,7 @@ class LinkFace:
     def _enter(self, request_id: Id, session: LiveSession | None) -> InFlight:
         flight = InFlight(trio.CancelScope())
         if not self._calls:
-            self._is_idle = trio.Event()
+            self._is_idle.clear()
             self._sessions.watch(self)
         self._calls[request_id] = flight
         if session is None:

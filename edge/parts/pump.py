@@ -101,7 +101,8 @@ class Pump:
         self._timed: tuple[str, float] | None = None  # a ping or a POST: its tag, and when it began
         self._ack_at: float | None = None  # by then the other end is told what we have
         self._not_before = 0.0
-        self._alarm = trio.CancelScope()  # around what `run` waits for; its deadline is the next thing to do
+        self._alarm = trio.CancelScope()  # around what `run` waits for
+        self._alarm_at = math.inf  # its deadline: the next thing to do
         self._over = Flag()
 
     def feed(self, event: Event) -> None:
@@ -142,7 +143,8 @@ class Pump:
                 self._meet_deadlines()
                 if self.lost is not None:
                     return self.lost
-                with trio.CancelScope(deadline=self._next_alarm()) as self._alarm:
+                self._alarm_at = self._next_alarm()
+                with trio.CancelScope(deadline=self._alarm_at) as self._alarm:
                     await self._write()
         finally:
             self._let_go("stopped")
@@ -209,7 +211,8 @@ class Pump:
 
     def _send(self, frame: str) -> None:
         self._unflushed += len(frame) + FRAME_COST_BYTES
-        self.feed(Send(frame))
+        if self.lost is None:
+            self._do(self.dialect.handle(Send(frame), now=trio.current_time()))
 
     def _meet_deadlines(self) -> None:
         now = trio.current_time()
@@ -239,15 +242,14 @@ class Pump:
             while commands:
                 for command in commands:
                     self._command(command)
-                    if isinstance(command, Registering) and self._is_leaving and self.dialect.own:
+                    if self._is_leaving and isinstance(command, Registering) and self.dialect.own:
                         break  # refused: an edge of ours would take what follows for a link that is ready
                 commands, self._later = self._later, []
         finally:
             self._is_doing = False
-        if (
-            alarm := self._next_alarm()
-        ) < self._alarm.deadline:  # a later one is seen when the alarm goes off
-            self._alarm.deadline = alarm
+        alarm_at = self._next_alarm()
+        if alarm_at < self._alarm_at:  # a later one is seen when the alarm goes off
+            self._alarm_at = self._alarm.deadline = alarm_at
         if self._is_parked and self._may_send:
             self._alarm.cancel()
 
@@ -255,12 +257,12 @@ class Pump:
         match command:
             case Push() | Respond():
                 self._carrier.perform(command)
+            case Deliver(text):
+                self._deliver(text)
             case HttpCall(tag, method):
                 if method == "POST" and self._timed is None:
                     self._timed = tag, trio.current_time()
                 self._carrier.perform(command)
-            case Deliver(text):
-                self._deliver(text)
             case Ready():
                 self._ready(command)
             case Registering():

@@ -63,8 +63,6 @@ class WsCarrier:
 
     def perform(self, command: Command) -> None:
         match command:
-            case OpenWebSocket():
-                self._wanted = command
             case Push(text):
                 if self._is_over or self._farewell is not None:
                     return
@@ -72,6 +70,8 @@ class WsCarrier:
                     return
                 self._queue.append(command)
                 self._chars += len(text)
+            case OpenWebSocket():
+                self._wanted = command
             case Ping():
                 self._queue.append(command)
             case CloseCarrier():

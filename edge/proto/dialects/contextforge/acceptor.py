@@ -52,11 +52,15 @@ TRANSITIONS: Final[Mapping[LinkState, frozenset[type]]] = {
     S.READY: frozenset({
         frames.Register, frames.Unregister, frames.Heartbeat, frames.Answer, frames.Tell, frames.Ask, frames.Ack,
         frames.Complete, frames.Complaint, frames.Unknown, frames.Bad, Garbled, Alive, Tick, Stop, Closed,
-        frames.Carried, Send, Discovered,
+        Send, Discovered,
     }),
     S.CLOSED: frozenset(),
 }  # fmt: skip
-"""State to the steps that may follow. `Register` leads to READY, what ends a link to CLOSED, the rest stays."""
+"""State to the steps that may follow. `Register` leads to READY, what ends a link to CLOSED, the rest stays.
+What our own two ends carry while READY, either way, is seen before the table is."""
+
+HEARD: Final = (Received, Alive, Garbled)
+NEVER: Final = float("inf")
 
 ECHO_S: Final = 1.0
 """Seconds between two answers to heartbeats, and between two complaints."""
@@ -112,8 +116,8 @@ class ContextForgeAcceptor:
         self._alive = Liveness(dead_after_s=dead_after_s, doubt_s=doubt_s)
         self._name = ""
         self._is_discovering = False
-        self._register_by: float | None = None
-        self._next_ping: float | None = None
+        self._register_by = NEVER
+        self._next_ping = NEVER
         self._next_echo = 0.0
         self._next_complaint = 0.0
         self._bad_frames = 0
@@ -122,6 +126,14 @@ class ContextForgeAcceptor:
 
     def handle(self, event: Event, *, now: float) -> Sequence[Command]:
         """What follows from `event`. A step that the table lacks changes nothing."""
+        if self.own and self.state is S.READY:
+            # Nearly every event of a link between our own two ends: nothing to parse, and nothing that could change.
+            if isinstance(event, Send):
+                return [Push(event.text)]
+            if isinstance(event, Received) and frames.is_carried(event.text):
+                self._hear(now)
+                self.deadline = min(self._alive.due, self._next_ping)
+                return [Deliver(event.text)]
         if self.state is S.CLOSED:
             return []
         step = frames.parse(event.text, own=self.own) if isinstance(event, Received) else event
@@ -132,9 +144,8 @@ class ContextForgeAcceptor:
                 return []  # a timer or a pong that crossed a change of state
             else:
                 raise LocalProtocolError(f"{type(step).__name__} while {self.state.name}")
-        if isinstance(event, Received | Alive | Garbled):
-            self._alive.hear(now, is_pong=isinstance(event, Alive))
-            self._next_ping = now + self._heartbeat_s
+        if isinstance(event, HEARD):
+            self._hear(now, is_pong=isinstance(event, Alive))
         return self._until(self._follow(step, now))
 
     def doubt(self, *, now: float) -> Sequence[Command]:
@@ -142,13 +153,16 @@ class ContextForgeAcceptor:
         asks = self.state is S.READY and self._alive.doubt(now)
         return self._until([Ping()] if asks else [])
 
+    def _hear(self, now: float, *, is_pong: bool = False) -> None:
+        self._alive.hear(now, is_pong=is_pong)
+        self._next_ping = now + self._heartbeat_s
+
     def _follow(self, step: Event | frames.Step, now: float) -> Sequence[Command]:
         match step:
             case Opened():
                 self.state = S.REGISTERING
-                self._alive.hear(now)
+                self._hear(now)
                 self._register_by = now + self._register_s
-                self._next_ping = now + self._heartbeat_s
                 return []
             case frames.Register(name, description, protocol):
                 if self.state is S.READY:
@@ -164,12 +178,10 @@ class ContextForgeAcceptor:
                     return self._bad("a message without a number", now)
                 # Before the registration it is an answer to nothing; the oldest client sends one.
                 return [Deliver(payload)] if self.state is S.READY else []
-            case frames.Carried(text):
-                return [Deliver(text)]
             case frames.Bad(reason) | Garbled(reason):
                 return self._bad(reason, now)
             case Send(text):
-                return [Push(text)] if self.own else self._outward(text)
+                return self._outward(text)
             case Discovered(problem):
                 return self._discovered(problem)
             case Stop(reason, code):
@@ -191,7 +203,7 @@ class ContextForgeAcceptor:
     def _registered(self, name: str, description: str | None, protocol: str) -> Sequence[Command]:
         self.state = S.READY
         self._name = name
-        self._register_by = None
+        self._register_by = NEVER
         self._is_discovering = not self.own
         kind = "own" if self.own else "standalone" if protocol == "mcp" else "legacy"
         ready = Ready(kind, name=name, session=self._session)
@@ -269,11 +281,11 @@ class ContextForgeAcceptor:
             return self._lose("no sign of life from the edge", word="no sign of life")
         if verdict is Verdict.DOUBT:
             return [Ping()]
-        if self._register_by is not None and now >= self._register_by:
+        if now >= self._register_by:
             return self._lose(
                 f"no registration within {self._register_s:g} s", code=1008, word="not registered"
             )
-        if self._next_ping is not None and now >= self._next_ping:
+        if now >= self._next_ping:
             self._next_ping = now + self._heartbeat_s
             return [Ping()]
         return []
@@ -301,7 +313,6 @@ class ContextForgeAcceptor:
 
     def _until(self, commands: Sequence[Command]) -> Sequence[Command]:
         """`commands`, with the deadline for what comes next."""
-        timers = (self._alive.due, self._register_by, self._next_ping)
-        is_up = self.state in (S.REGISTERING, S.READY)
-        self.deadline = min(at for at in timers if at is not None) if is_up else None
+        is_up = self.state is S.REGISTERING or self.state is S.READY
+        self.deadline = min(self._alive.due, self._register_by, self._next_ping) if is_up else None
         return commands

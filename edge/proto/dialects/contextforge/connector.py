@@ -64,12 +64,16 @@ TRANSITIONS: Final[Mapping[LinkState, frozenset[type]]] = {
         Alive, Garbled, Tick, Stop, Closed,
     }),
     S.READY: frozenset({
-        frames.Ask, frames.Carried, frames.Complete, frames.Heartbeat, frames.Complaint, frames.Unknown, frames.Bad,
+        frames.Ask, frames.Complete, frames.Heartbeat, frames.Complaint, frames.Unknown, frames.Bad,
         Alive, Garbled, Send, Tick, Stop, Closed,
     }),
     S.CLOSED: frozenset(),
 }  # fmt: skip
-"""State to the steps that may follow. Which state comes next depends on what a step says."""
+"""State to the steps that may follow. Which state comes next depends on what a step says.
+What our own two ends carry while READY, either way, is seen before the table is."""
+
+HEARD: Final = (Received, Alive, Garbled)
+NEVER: Final = float("inf")
 
 MAX_REMARKS: Final = 16
 FLAPPING_S: Final = 10.0
@@ -154,12 +158,20 @@ class ContextForgeConnector:
         self._complaint = ""
         self._remarks: set[str] = set()
         self._ready_at = 0.0
-        self._next_beat: float | None = None
-        self._complete_by: float | None = None
-        self._ack_by: float | None = None
+        self._next_beat = NEVER
+        self._complete_by = NEVER
+        self._ack_by = NEVER
 
     def handle(self, event: Event, *, now: float) -> Sequence[Command]:
         """What follows from `event`. A step that the table lacks changes nothing."""
+        if self.own and self.state is S.READY:
+            # Nearly every event of a link between our own two ends: nothing to parse, and nothing that could change.
+            if isinstance(event, Send):
+                return [Push(event.text)]
+            if isinstance(event, Received) and frames.is_carried(event.text):
+                self._alive.hear(now)
+                self.deadline = min(self._alive.due, self._next_beat)
+                return [Deliver(event.text)]
         if self.state is S.CLOSED:
             return []
         step = frames.parse(event.text, own=self.own) if isinstance(event, Received) else event
@@ -169,10 +181,10 @@ class ContextForgeConnector:
                 return self._until(
                     self._remark(f"an untimely frame ({type(step).__name__.lower()}) was passed over")
                 )
-            if isinstance(event, Tick | Alive | Garbled):
+            if isinstance(event, (Tick, Alive, Garbled)):
                 return []  # a timer or a pong that crossed a change of state
             raise LocalProtocolError(f"{type(step).__name__} while {self.state.name}")
-        if isinstance(event, Received | Alive | Garbled):
+        if isinstance(event, HEARD):
             self._alive.hear(now, is_pong=isinstance(event, Alive))
         return self._until(self._follow(step, now))
 
@@ -207,7 +219,7 @@ class ContextForgeConnector:
             case frames.Complete("success"):
                 if self.state is S.REGISTERING:
                     return self._registered("v2", None, now, is_complete=True)
-                self._complete_by = None
+                self._complete_by = NEVER
                 return []
             case frames.Complete(_, message):
                 reason = f"the gateway refused the registration: {frames.shown(message) or 'no reason given'}"
@@ -216,8 +228,6 @@ class ContextForgeConnector:
                 text = "credentials for the server came along and are not used"
                 said = self._remark(text, "info") if has_credentials else []
                 return [*said, Deliver(self._made_whole(payload))]
-            case frames.Carried(text):
-                return [Deliver(text)]
             case frames.Complaint(message):
                 self._complaint = frames.shown(message)
                 return self._remark(f"the gateway complains: {self._complaint}")
@@ -226,7 +236,7 @@ class ContextForgeConnector:
             case frames.Unknown():
                 return self._remark("a frame of an unknown type was passed over", "debug")
             case Send(text):
-                return [Push(text)] if self.own else self._outward(text)
+                return self._outward(text)
             case Stop(reason, code):
                 has_socket = self.state in (S.REGISTERING, S.READY)
                 bye = [Push(frames.unregister(self._session))] if has_socket else []
@@ -275,12 +285,12 @@ class ContextForgeConnector:
     ) -> Sequence[Command]:
         self.state = S.READY
         self._ready_at = now
-        self._ack_by = None
+        self._ack_by = NEVER
         self._next_beat = now + self._heartbeat_s
         if self.own:
             kind = "own"
         elif kind == "v2":
-            self._complete_by = None if is_complete else now + self._complete_s
+            self._complete_by = NEVER if is_complete else now + self._complete_s
             self._max_bytes = min(self._max_bytes, self._quirks.v2_max_bytes)
         else:
             self._max_bytes = min(self._max_bytes, self._quirks.v1_max_bytes)
@@ -303,14 +313,14 @@ class ContextForgeConnector:
             return self._lose("no sign of life from the gateway", Hurry.NOW)
         if verdict is Verdict.DOUBT:
             return [Ping()]
-        if self._ack_by is not None and now >= self._ack_by:
+        if now >= self._ack_by:
             why = f"; it complained: {self._complaint}" if self._complaint else ""
             return self._lose(f"no register_ack within {self._ack_s:g} s{why}")
         said: list[Command] = []
-        if self._complete_by is not None and now >= self._complete_by:
-            self._complete_by = None
+        if now >= self._complete_by:
+            self._complete_by = NEVER
             said += self._remark("no register_complete came; the link is used without")
-        if self._next_beat is not None and now >= self._next_beat:
+        if now >= self._next_beat:
             self._next_beat = now + self._heartbeat_s
             said += [Push(frames.heartbeat(self._session)), Ping()]
         return said
@@ -395,9 +405,9 @@ class ContextForgeConnector:
 
     def _until(self, commands: Sequence[Command]) -> Sequence[Command]:
         """`commands`, with the deadline for what comes next."""
+        is_up = self.state is S.REGISTERING or self.state is S.READY
         timers = (self._alive.due, self._ack_by, self._complete_by, self._next_beat)
-        is_up = self.state in (S.REGISTERING, S.READY)
-        self.deadline = min(at for at in timers if at is not None) if is_up else None
+        self.deadline = min(timers) if is_up else None
         return commands
 
 
