@@ -148,6 +148,15 @@ def added(usages: Iterable[Usage]) -> Usage:
 class ServerMetrics:
     """What happens at one MCP server. Attributes are for the upstream to write."""
 
+    __slots__ = (
+        "_wall", "backoff_limit_s", "backoff_s", "backoff_total", "bytes_received", "bytes_sent", "connected",
+        "dropped_items", "health_checks", "in_backoff", "inflight", "inflight_limit", "initialize_duration",
+        "initializes", "is_ready", "is_required", "last_refresh_ts", "last_success", "noise_lines",
+        "notes_dropped", "outbox_bytes", "oversized_lines", "processes", "queue_limit", "queue_waiting",
+        "reconnect_attempts", "reconnects", "refresh_duration", "refreshes", "restarts", "session_resets",
+        "tls_unverified", "tools", "tools_count",
+    )  # fmt: skip
+
     def __init__(self, *, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self.connected = False
@@ -242,6 +251,8 @@ class ServerMetrics:
 
 class EdgeMetrics(ServerMetrics):
     """A server that is reached over an accepted link: one of many, so little is kept and less is shown."""
+
+    __slots__ = ("_bad_calls", "_good_calls")
 
     def __init__(self, *, wall: Callable[[], float] = time.time) -> None:
         super().__init__(wall=wall)

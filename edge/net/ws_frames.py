@@ -1,19 +1,21 @@
 """The frames of one WebSocket, both directions: bytes in, messages and events out.
 
 Theory of operation. Nearly every message is one small text frame, and wsproto spends more on that than all the rest of
-a call's way: so the usual frame is read and made here, and every other is wsproto's, to the byte. For that a frame that
-is not the usual one is handed over whole, and not a byte of the next; until it has ended, and until a message in
-several frames has, nothing is read here. What is wrong is always wsproto's to judge. Between frames and messages it has
-nothing to remember, and is let go: an idle WebSocket does not pay for it. Source: RFC 6455, section 5.2.
+a call's way; while there are none there are pings and pongs, and it would be made anew for each. So these usual frames
+are read and made here, and every other is wsproto's, to the byte. For that a frame that is not a usual one is handed
+over whole, and not a byte of the next; until it has ended, and until a message in several frames has, nothing is read
+here. What is wrong is always wsproto's to judge. Between frames and messages it has nothing to remember, and is let go:
+an idle WebSocket does not pay for it. Source: RFC 6455, section 5.2.
 """
 
 import os
 import struct
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import Event, TextMessage
+from wsproto.events import Event, Ping, Pong, TextMessage
 
-FINAL_TEXT = 0x81
+FINAL_TEXT, FINAL_PING, FINAL_PONG = 0x81, 0x89, 0x8A
+USUAL = (FINAL_TEXT, FINAL_PING, FINAL_PONG)
 FINAL, CONTROL, MASKED = 0x80, 0x08, 0x80
 ONE_BYTE, TWO_BYTES = 125, 65535  # the longest payload whose length needs no more
 IN_TWO, IN_EIGHT = 126, 127  # in place of a length: it follows
@@ -66,43 +68,51 @@ class Frames:
                 self._data, self._at = b"", 0
                 return None
             if not (self._missing or self._head or self._is_within):
-                text = self._usual()
-                if text is not None:
-                    return text
+                usual = self._usual()
+                if usual is not None:
+                    return usual
             self._hand_over()
 
     def text(self, text: str) -> bytes:
         """A message."""
         payload = text.encode()
+        if len(payload) <= TWO_BYTES:
+            return self._framed(FINAL_TEXT, payload)
+        return self.send(TextMessage(data=text))
+
+    def send(self, event: Event) -> bytes:
+        """Everything else."""
+        if isinstance(event, (Ping, Pong)) and len(event.payload) <= ONE_BYTE:
+            return self._framed(FINAL_PING if isinstance(event, Ping) else FINAL_PONG, bytes(event.payload))
+        data = self._wsproto().send(event)
+        self._let_go()
+        return data
+
+    def _framed(self, first: int, payload: bytes) -> bytes:
         size = len(payload)
         masked = MASKED if self._is_client else 0
-        if size <= ONE_BYTE:
-            head = bytes((FINAL_TEXT, masked | size))
-        elif size <= TWO_BYTES:
-            head = struct.pack("!BBH", FINAL_TEXT, masked | IN_TWO, size)
-        else:
-            return self.send(TextMessage(data=text))
+        is_short = size <= ONE_BYTE
+        head = (
+            bytes((first, masked | size)) if is_short else struct.pack("!BBH", first, masked | IN_TWO, size)
+        )
         if not masked:
             return head + payload
         mask = os.urandom(4)
         return head + mask + masked_with(mask, payload)
 
-    def send(self, event: Event) -> bytes:
-        """Everything else."""
-        data = self._wsproto().send(event)
-        self._let_go()
-        return data
-
-    def _usual(self) -> str | None:
-        """The next message, if it is one complete text frame of moderate size."""
+    def _usual(self) -> str | Event | None:
+        """The next frame, if it is complete: a text of moderate size, a ping or a pong."""
         data, at = self._data, self._at
         n_bytes = len(data)
-        if n_bytes - at < 4 or data[at] != FINAL_TEXT:  # an empty one may have two bytes, and is not usual
+        if n_bytes - at < 4:  # an empty one may have two bytes, and is not usual
+            return None
+        first = data[at]
+        if first not in USUAL:
             return None
         size, start = data[at + 1], at + 2
         if not self._is_client:
             size -= MASKED
-        if size == IN_TWO:
+        if size == IN_TWO and first == FINAL_TEXT:
             size, start = data[start] << 8 | data[start + 1], start + 2
             if size <= ONE_BYTE:
                 return None
@@ -119,6 +129,9 @@ class Frames:
         payload = data[start:end]
         if not self._is_client:
             payload = masked_with(data[mask_at:start], payload)
+        if first != FINAL_TEXT:
+            self._at = end
+            return Ping(payload=payload) if first == FINAL_PING else Pong(payload=payload)
         try:
             text = payload.decode()
         except UnicodeDecodeError:

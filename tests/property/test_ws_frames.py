@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Event, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
 from edge.net.ws_frames import Frames, size_of_frame
 from tests.support.raw_websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
@@ -138,6 +138,16 @@ def test_what_we_write_is_read_by_wsproto(text: str, is_client: bool) -> None:
     if not is_client:
         judge = Connection(ConnectionType.SERVER)
         assert data == judge.send(TextMessage(data=text))
+
+
+@given(st.binary(max_size=125), st.sampled_from([Ping, Pong]), st.booleans())
+def test_pings_and_pongs_we_write_are_read_by_wsproto(
+    payload: bytes, kind: type[Ping | Pong], is_client: bool
+) -> None:
+    data = Frames(is_client=is_client, limit=LIMIT).send(kind(payload=payload))
+    judge = Connection(ConnectionType.SERVER if is_client else ConnectionType.CLIENT)
+    judge.receive_data(data)
+    assert list(judge.events()) == [kind(payload=payload)]
 
 
 def test_each_frame_of_a_client_has_a_mask_of_its_own() -> None:
