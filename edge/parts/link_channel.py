@@ -10,7 +10,7 @@ import logging
 import trio
 
 from edge.errors import BadMessage, Gone, RpcError, Unavailable
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.parts.channel import Inbound, Notify
 from edge.parts.link import Link
 from edge.parts.peer_channel import PeerChannel

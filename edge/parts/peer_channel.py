@@ -11,7 +11,7 @@ from collections.abc import Callable
 import trio
 
 from edge.errors import BadMessage, Gone, RpcError, Unavailable
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.parts.channel import Inbound, Notify, PromptCaller
 from edge.parts.flag import Flag
 from edge.parts.questions import Caller, Questions

@@ -17,7 +17,7 @@ from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig
 from edge.errors import leaves
 from edge.health import Status
 from edge.log import Redactor
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.parts.channel import Ended
 from edge.parts.upstream import Upstream
 from tests.support.checkpoints import cancel_at_every_step

@@ -9,7 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from edge.backoff import Backoff
 from edge.config.model import BackoffConfig, StdioLimits
 from edge.errors import Unavailable
-from edge.metrics import MAX_TOOLS, UNKNOWN_TOOL, ServerMetrics
+from edge.metrics_servers import MAX_TOOLS, UNKNOWN_TOOL, ServerMetrics
 from edge.parts.channel import Ended
 from tests.support.checkpoints import cancel_at_every_step
 from tests.support.memory_channel import ScriptedServer
