@@ -59,11 +59,7 @@ async def test_a_newer_link_takes_the_place_and_calls_of_the_older_fail_once(
 
 async def test_a_foreign_link_ends_with_its_carrier(autojump_clock: MockClock) -> None:
     async with edges_rig() as rig:
-        link = rig.link("a")
-        carrier = await rig.arrive(link)
-        carrier.cut()
-        rig.edges.settle(link)
-        await rig.quiet()
+        await rig.come_and_go("a")
         assert rig.edges.link("a") is None
         status = rig.health.statuses["edge:a"]
         assert (status.state, status.reason) == ("degraded", "not connected")
@@ -253,10 +249,7 @@ async def test_a_link_that_never_gets_ready_is_said_once(
 ) -> None:
     async with edges_rig() as rig:
         for _ in range(3):
-            link = rig.link("a")
-            await rig.arrive(link, is_mute=True)
-            rig.edges.end(link, "reset", "broken")
-            await rig.quiet()
+            await rig.break_one("a", is_mute=True)
         assert lines(caplog) == [("edge disconnected", "WARNING", "reset")]
 
 
@@ -265,10 +258,7 @@ async def test_a_link_that_was_ready_is_said_each_time(
 ) -> None:
     async with edges_rig() as rig:
         for _ in range(2):
-            link = rig.link("a")
-            await rig.arrive(link)
-            rig.edges.end(link, "reset", "broken")
-            await rig.quiet()
+            await rig.break_one("a")
         assert lines(caplog) == [("edge disconnected", "WARNING", "reset")] * 2
 
 
@@ -325,10 +315,7 @@ async def test_a_server_that_answers_no_ping_any_more_ends_its_link(autojump_clo
 
 async def test_a_name_is_forgotten_when_it_was_not_seen_for_long(autojump_clock: MockClock) -> None:
     async with edges_rig(forget_s=3600) as rig:
-        link = rig.link("a", owner="box")
-        carrier = await rig.arrive(link)
-        carrier.cut()
-        rig.edges.settle(link)
+        await rig.come_and_go("a", owner="box")
         await trio.sleep(3590)
         assert rig.edges.owner_of("a") == "box"
         await trio.sleep(20)
@@ -412,22 +399,14 @@ async def test_what_is_no_message_is_said_once_and_fails_the_call_it_answers(
 
 async def test_names_without_a_link_do_not_pile_up(autojump_clock: MockClock) -> None:
     async with edges_rig(max_links=3, max_links_per_edge=2, forget_s=100) as rig:
-
-        async def come_and_go(name: str, owner: str) -> None:
-            link = rig.link(name, owner=owner)
-            carrier = await rig.arrive(link)
-            carrier.cut()
-            rig.edges.settle(link)
-            await rig.quiet()
-
         for n in range(2 * NAMES_PER_LINK):
             assert rig.edges.no_room_for(f"a-{n}", "a") is None
-            await come_and_go(f"a-{n}", "a")
+            await rig.come_and_go(f"a-{n}", owner="a")
         assert rig.edges.no_room_for("a-new", "a") == "too many names of this edge that are not forgotten yet"
         assert rig.edges.no_room_for("a-0", "a") is None
         assert rig.edges.no_room_for("b", "b") is None
         for n in range(NAMES_PER_LINK):
-            await come_and_go(f"b-{n}", "b")
+            await rig.come_and_go(f"b-{n}", owner="b")
         assert rig.edges.no_room_for("c", "c") == "too many names that are not forgotten yet"
         await trio.sleep(101)
         assert rig.edges.no_room_for("a-new", "a") is rig.edges.no_room_for("c", "c") is None
@@ -442,7 +421,5 @@ async def test_a_name_counts_for_the_edge_that_has_it(autojump_clock: MockClock)
             carrier.cut()
             rig.edges.settle(link)
         for n in range(NAMES_PER_LINK - 1):
-            link = rig.link(f"a-{n}", owner="a")
-            (await rig.arrive(link)).cut()
-            rig.edges.settle(link)
+            await rig.come_and_go(f"a-{n}", owner="a")
         assert rig.edges.no_room_for("a-new", "a") is None
