@@ -104,6 +104,16 @@ async def test_a_new_call_waits_three_seconds_for_an_interrupted_link(autojump_c
         assert rig.edges.link("a") is link
 
 
+async def test_a_link_that_goes_on_is_good_again_in_that_very_step(autojump_clock: MockClock) -> None:
+    async with edges_rig() as rig:
+        link = rig.link("a", own=True)
+        (await rig.arrive(link)).cut()
+        rig.edges.interrupted(link, "cut")
+        assert not rig.health.statuses["edge:a"].is_good
+        rig.edges.resumed(link)  # its next carrier is attached after that
+        assert rig.health.statuses["edge:a"].is_good
+
+
 async def test_an_interrupted_link_is_not_given_up_for_its_silence(autojump_clock: MockClock) -> None:
     async with edges_rig(resume_grace_s=1000) as rig:
         link = rig.link("a", own=True)
@@ -325,6 +335,21 @@ async def test_a_name_is_forgotten_when_it_was_not_seen_for_long(autojump_clock:
         assert "a" not in rig.metrics.edges
         await rig.arrive(rig.link("a"))
         assert rig.upstreams["a"].is_ready
+
+
+async def test_names_of_an_edge_that_is_gone_are_forgotten_at_once_but_for_those_with_a_link(
+    autojump_clock: MockClock,
+) -> None:
+    async with edges_rig() as rig:
+        await rig.come_and_go("was-here", owner="gone")
+        await rig.come_and_go("may-come-back", owner="stays")
+        await rig.arrive(rig.link("is-here", owner="gone"))
+        rig.edges.forget(lambda owner: owner == "gone")
+        await rig.quiet()
+        names = {"may-come-back", "is-here"}
+        assert rig.upstreams.keys() == rig.metrics.edges.keys() == names
+        assert rig.health.statuses.keys() == {f"edge:{name}" for name in names}
+        assert rig.edges.owner_of("was-here") is None
 
 
 async def test_at_the_end_calls_end_before_their_links(autojump_clock: MockClock) -> None:

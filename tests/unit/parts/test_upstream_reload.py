@@ -93,6 +93,16 @@ async def test_shorter_waits_for_probes_and_lists_begin_now(autojump_clock: Cloc
         assert server.count("ping") >= 3
 
 
+async def test_another_time_to_start_in_holds_for_the_conversation_that_is_up(autojump_clock: Clock) -> None:
+    server = ScriptedServer()
+    async with up(server, replace(GIT, start_timeout_s=1000, list_refresh_s=50)) as rig:
+        rig.upstream.update(replace(GIT, start_timeout_s=7, list_refresh_s=50), ANY)
+        server.answers["tools/list"] = after(500)
+        await trio.sleep(50 + 7 + 1)
+        assert rig.status.state == "degraded"
+        assert "no answer in 7 s" in rig.status.reason
+
+
 async def test_being_required_is_a_matter_of_the_status(autojump_clock: Clock) -> None:
     async with up(ScriptedServer()) as rig:
         rig.upstream.update(replace(GIT, required=True), ANY)
