@@ -189,8 +189,9 @@ class Status:
 class ConfigState:
     """Which config is in force, and what came of the last attempt to replace it. Times are Unix time.
 
-    `last_reload_ok` is None before the first one; `last_reload_problems` say why it was refused, with their places.
-    What is in force does not change by a refusal, and neither does any verdict.
+    `last_reload_ok` is None before the first one; `last_reload_result` is the word of its verdict, and
+    `last_reload_problems` say why it was refused or taken back, with their places. What is in force does not change by
+    a refusal, and neither does any verdict.
     """
 
     source: str
@@ -198,7 +199,7 @@ class ConfigState:
     is_reloading: bool = False
     last_reload_at: float | None = None
     last_reload_ok: bool | None = None
-    last_reload_result: str = "refused"  # of one that was not good: also `rolled back`, `not rolled back`
+    last_reload_result: str = "refused"
     last_reload_problems: tuple[str, ...] = ()
 
     def line(self, now: float, clean: Callable[[str], str], *, reasons: bool) -> str:
@@ -226,6 +227,7 @@ class ConfigState:
             "is_reloading": self.is_reloading,
             "last_reload_at": None if self.last_reload_at is None else iso(self.last_reload_at),
             "last_reload_ok": self.last_reload_ok,
+            "last_reload_result": None if self.last_reload_at is None else self.last_reload_result,
             "last_reload_problems": [tidy(clean(problem)) for problem in self.last_reload_problems],
         }
 

@@ -116,10 +116,13 @@ def judged(lines: list[str], report: dict[str, Any]) -> Outcome:
         figures.append(f"sessions={report['sessions']};;;0")
     figures.append(f"uptime={report['uptime_seconds']:.0f}s;;;0")
     rest, numbers = tuple(lines[1:]), " ".join(figures)
-    was_refused = (report.get("config") or {}).get("last_reload_ok") is False
+    config = report.get("config") or {}
+    bad_reload = (
+        config.get("last_reload_result") or "refused" if config.get("last_reload_ok") is False else ""
+    )
     if report["status"] == "ok":
         told = ", ".join(f"{ready} of {total} {shelf} ready" for shelf, (ready, total) in counts.items())
-        told = (told or "ready") + ("; the last reload was refused" if was_refused else "")
+        told = (told or "ready") + (f"; the last reload was {bad_reload}" if bad_reload else "")
         return Outcome("OK", exit_codes.OK, "OK", 0, f"{name}: {told}", rest, numbers)
     # Those that count come first, and an edge that is away or a refused config does not.
     wrong = [

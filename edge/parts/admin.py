@@ -29,7 +29,9 @@ FOR_EVERYBODY = {
     "failures", "connections", "resumed", "rtt_s", "bytes_received", "bytes_sent", "calls_in_flight",
 }  # fmt: skip
 """Members of a record in `/health` that callers elsewhere see."""
-CONFIG_FOR_EVERYBODY = {"loaded_at", "is_reloading", "last_reload_at", "last_reload_ok"}
+CONFIG_FOR_EVERYBODY = {
+    "loaded_at", "is_reloading", "last_reload_at", "last_reload_ok", "last_reload_result",
+}  # fmt: skip
 """The same of `config`."""
 
 

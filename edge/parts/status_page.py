@@ -158,16 +158,24 @@ def trouble_item(kind: str, record: Record) -> str:
     return f'<li class="{escape(kinds)}">{"".join(parts)}</li>'
 
 
+NOT_GOOD = {
+    "rolled back": ("taken back", "The one before is in force again."),
+    "not rolled back": ("could not be taken back", "It stays in force."),
+}
+"""What is said of a reload with this result; any other one was refused."""
+
+
 def refused_config(config: Record) -> Iterator[str]:
-    """A reload that was refused changes nothing, but somebody meant something by it."""
+    """A reload that was refused changes nothing, but somebody meant something by it; so with one taken back."""
     if config.get("last_reload_ok") is not False:
         return
     problems = "".join(
         f'<p class="why">{escape(text)}</p>' for text in config.get("last_reload_problems", ())
     )
+    what, now = NOT_GOOD.get(config["last_reload_result"], ("refused", "The one before stays in force."))
     yield (
-        f'<li class="degraded"><h3><span class="kind">config</span><span>refused at {moment(config["last_reload_at"])}'
-        f'</span></h3>{problems}<p class="more">The one before stays in force.</p></li>'
+        f'<li class="degraded"><h3><span class="kind">config</span><span>{what} at {moment(config["last_reload_at"])}'
+        f'</span></h3>{problems}<p class="more">{now}</p></li>'
     )
 
 

@@ -1,3 +1,5 @@
+import pytest
+
 from edge.health import ConfigState, Health, Status, ago
 
 
@@ -271,9 +273,41 @@ def test_the_config_in_force_is_told_and_changes_no_verdict() -> None:
     assert it.report(160.0)["config"] == {
         "source": "/etc/c.toml", "loaded_at": "2023-11-14T22:15:00Z", "is_reloading": False,
         "last_reload_at": "2023-11-14T22:15:20Z", "last_reload_ok": False,
-        "last_reload_problems": ["servers.git.command: no ***", "x", "y"],
+        "last_reload_result": "refused", "last_reload_problems": ["servers.git.command: no ***", "x", "y"],
     }  # fmt: skip
     assert it.lines(reasons=False)[-1] == "[-] config refused 40 s ago, the one before stays in force"
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        ("refused", "[-] config refused 40 s ago, the one before stays in force: no room"),
+        ("rolled back", "[-] config taken back 40 s ago, the one before is in force again: no room"),
+        (
+            "not rolled back",
+            "[-] config is not good and could not be taken back 40 s ago, it stays in force: no room",
+        ),
+    ],
+)
+def test_a_reload_that_was_not_good_says_which_config_is_in_force(result: str, line: str) -> None:
+    clock = Clock()
+    it = health(clock)
+    it.config = ConfigState(
+        source="c.toml",
+        loaded_at=clock.wall(),
+        last_reload_at=clock.wall() - 40,
+        last_reload_ok=False,
+        last_reload_result=result,
+        last_reload_problems=("no room",),
+    )
+    assert it.lines()[-1] == line
+    assert it.report(160.0)["config"]["last_reload_result"] == result
+
+
+def test_before_the_first_reload_there_is_no_result_of_one() -> None:
+    it = health(Clock())
+    it.config = ConfigState(source="c.toml", loaded_at=0.0)
+    assert it.report(160.0)["config"]["last_reload_result"] is None
 
 
 def test_durations_have_two_units_at_most() -> None:
