@@ -162,7 +162,7 @@ def test_a_file_that_hangs_keeps_nobody_from_stopping(tmp_path: Path) -> None:
         fifo.unlink()
         os.mkfifo(fifo, 0o600)
         edge.process.send_signal(signal.SIGHUP)
-        time.sleep(1)
+        eventually(lambda: edge.health()["config"]["is_reloading"])
         assert edge.request("GET", f"{edge.admin}/livez").status == 200
         assert edge.stop() == 0
 
