@@ -78,12 +78,12 @@ class LinkChannel(PeerChannel):
         except BadMessage as exc:
             self._metrics.noise_lines += 1
             has_ended_a_call = self.garbled(text, exc)
-            if not self._has_garbled:
+            # Before the server is known, the only call is that which asks who it is: its failure says it all.
+            is_said = self._has_garbled or (has_ended_a_call and not self._is_negotiated)
+            if not is_said:
                 self._has_garbled = True
-                # Before the server is known, the only call is that which asks who it is: its failure says it all.
-                level = logging.DEBUG if has_ended_a_call and not self._is_negotiated else logging.WARNING
                 extra = {"server": self._server, "reason": str(exc)}
-                log.log(level, "an edge sent what is no JSON-RPC message", extra=extra)
+                log.warning("an edge sent what is no JSON-RPC message", extra=extra)
             return
         self.receive(message)
 
