@@ -191,8 +191,9 @@ class Status:
 class ConfigState:
     """Which config is in force, and what came of the last attempt to replace it. Times are Unix time.
 
-    `last_reload_ok` is None before the first one; `last_reload_problems` say why it was refused, with their places.
-    What is in force does not change by a refusal, and neither does any verdict.
+    `last_reload_ok` is None before the first one; `last_reload_result` is the word of its verdict, and
+    `last_reload_problems` say why it was refused or taken back, with their places. What is in force does not change by
+    a refusal, and neither does any verdict.
     """
 
     source: str

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-    from edge.metrics import EdgeMetrics, LinkMetrics, Metrics, ServerMetrics, ServerProcesses
+    from edge.metrics import LinkMetrics, Metrics
+    from edge.metrics_servers import EdgeMetrics, ServerMetrics, ServerProcesses
 
 # One row a family: name (those of servers without `upstream_`), help, attribute. None means no series.
 SERVER_GAUGES = (

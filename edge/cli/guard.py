@@ -66,10 +66,8 @@ def stand() -> int | None:
         os.close(ours)
         lifeline = appliances
         os.setpgid(0, 0)
-        for name in (
-            "LISTEN_PID",
-            "WATCHDOG_PID",
-        ):  # what was meant for the one process is meant for the appliance
+        # What was meant for the one process is meant for the appliance.
+        for name in ("LISTEN_PID", "WATCHDOG_PID"):
             if os.environ.get(name) == str(os.getppid()):
                 os.environ[name] = str(os.getpid())
         # Its group is never a terminal's foreground: writing there is allowed, even after `stty tostop`.
@@ -77,9 +75,12 @@ def stand() -> int | None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return None
     os.close(appliances)
-    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS", "").isdigit():
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS", "").isdecimal():
         first = 3  # sd_listen_fds(3): an address is free again when the appliance has let it go
-        os.closerange(first, first + int(os.environ["LISTEN_FDS"]))
+        for number in range(first, first + int(os.environ["LISTEN_FDS"])):
+            if number != ours:  # where fewer came than were promised
+                with suppress(OSError):
+                    os.close(number)
     with suppress(OSError):  # it has done so itself, or is gone
         os.setpgid(pid, pid)
     reaper.name_process("mcp-edge-guard")

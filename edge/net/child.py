@@ -25,7 +25,7 @@ import trio
 
 from edge.config.common import STDIO_LIMITS, StdioLimits
 from edge.errors import EdgeError
-from edge.metrics import Usage
+from edge.metrics_servers import Usage
 from edge.net import reaper
 from edge.net.cgroup import Delegated, Room
 from edge.net.usage import SAMPLE_S, Consumption, cap_data, members_of

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from edge.metrics import Usage
+from edge.metrics_servers import Usage
 from edge.net.cgroup import Room
 from edge.net.reaper import Proc, look_up
 

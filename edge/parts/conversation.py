@@ -16,7 +16,7 @@ from edge import __version__
 from edge.config.model import StdioServerConfig, UpstreamConfig
 from edge.errors import EdgeError, Gone, RemoteProtocolError, RpcError, SessionLost, TimedOut, Unavailable
 from edge.health import Status
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.parts.catalog_loader import CatalogLoader
 from edge.parts.channel import Channel, Ended, Notify
 from edge.parts.desired import Desired

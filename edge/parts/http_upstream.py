@@ -15,7 +15,7 @@ import trio
 
 from edge.config.model import HttpServerConfig
 from edge.errors import EdgeError
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.net.dial import open_wire
 from edge.net.http_client import HttpPool, split_url
 from edge.net.tls import client_context

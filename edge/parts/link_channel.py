@@ -10,7 +10,7 @@ import logging
 import trio
 
 from edge.errors import BadMessage, Gone, RpcError, Unavailable
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.parts.channel import Inbound, Notify
 from edge.parts.link import Link
 from edge.parts.peer_channel import PeerChannel
@@ -41,6 +41,7 @@ class LinkChannel(PeerChannel):
         self.can_ask = can_ask
         self._link = link
         self._has_garbled = False
+        self._is_negotiated = False
 
     @property
     def is_suspended(self) -> bool:
@@ -67,17 +68,22 @@ class LinkChannel(PeerChannel):
             await self._wait_carried(is_patient=False)
         await super().notify(method, params)
 
+    def negotiated(self, version: str) -> None:
+        self._is_negotiated = True
+
     def take(self, text: str) -> None:
         """One message from the edge, as received."""
         try:
             message = decode(text)
         except BadMessage as exc:
             self._metrics.noise_lines += 1
-            if not self._has_garbled:
+            has_ended_a_call = self.garbled(text, exc)
+            # Before the server is known, the only call is that which asks who it is: its failure says it all.
+            is_said = self._has_garbled or (has_ended_a_call and not self._is_negotiated)
+            if not is_said:
                 self._has_garbled = True
                 extra = {"server": self._server, "reason": str(exc)}
                 log.warning("an edge sent what is no JSON-RPC message", extra=extra)
-            self.garbled(text, exc)
             return
         self.receive(message)
 

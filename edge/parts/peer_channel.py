@@ -11,7 +11,7 @@ from collections.abc import Callable
 import trio
 
 from edge.errors import BadMessage, Gone, RpcError, Unavailable
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.parts.channel import Inbound, Notify, PromptCaller
 from edge.parts.flag import Flag
 from edge.parts.questions import Caller, Questions
@@ -199,12 +199,15 @@ class PeerChannel:
                 if not is_late:
                     log.debug("stray message", extra={"server": self._server, "reason": text})
 
-    def garbled(self, text: bytes | str, exc: BadMessage) -> None:
+    def garbled(self, text: bytes | str, exc: BadMessage) -> bool:
         """A message that is none. If it looks like the answer to an open call, it is: nothing else will come
-        for that."""
-        if exc.id is not None and may_be_answer(text if isinstance(text, str) else decode_text(text)):
-            error = ErrorObject(INTERNAL_ERROR, f"the server's answer is not valid: {exc}", None)
-            self.receive(Response(exc.id, None, error))
+        for that. Whether a call has ended so."""
+        if exc.id is None or not may_be_answer(text if isinstance(text, str) else decode_text(text)):
+            return False
+        open_count = self._peer.open_count
+        error = ErrorObject(INTERNAL_ERROR, f"the server's answer is not valid: {exc}", None)
+        self.receive(Response(exc.id, None, error))
+        return self._peer.open_count < open_count
 
     def oversized(self, request_id: Id | None, n_bytes: int) -> None:
         """A message was skipped for its size. If it was an open call's answer, its caller need not wait for more."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from edge.config.model import HttpServerConfig
 from edge.errors import BadMessage, UpstreamError
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.net.http_client import USER_AGENT, BadAnswer, Exchange, HttpPool
 from edge.proto.jsonrpc import (
     INVALID_PARAMS,

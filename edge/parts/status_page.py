@@ -168,7 +168,7 @@ RELOADS = {
 
 
 def refused_config(config: Record) -> Iterator[str]:
-    """A reload that was refused changes nothing, but somebody meant something by it."""
+    """A reload that was refused changes nothing, but somebody meant something by it; so with one taken back."""
     if config.get("last_reload_ok") is not False:
         return
     what, so = RELOADS[config.get("last_reload_result", "refused")]

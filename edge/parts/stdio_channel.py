@@ -15,7 +15,7 @@ import trio
 from edge.config.model import StdioServerConfig
 from edge.errors import BadMessage, UpstreamError
 from edge.health import Status
-from edge.metrics import ServerMetrics, ServerProcesses
+from edge.metrics_servers import ServerMetrics, ServerProcesses
 from edge.net.cgroup import Delegated
 from edge.net.child import Child, NotStarted, running
 from edge.parts.channel import Channel, Connect, Ended, Inbound

@@ -17,7 +17,7 @@ from edge.config.common import BackoffConfig
 from edge.config.model import StdioServerConfig, UpstreamConfig
 from edge.errors import EdgeError, RpcError, TimedOut, Unavailable, UpstreamError, leaves
 from edge.health import Status
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.parts.channel import Connect, Ended, Notify
 from edge.parts.conversation import PING_TIMEOUT_S, Conversation
 from edge.parts.desired import MAX_URIS, Desired, can_subscribe, level_params, uri_params

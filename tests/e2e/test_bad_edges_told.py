@@ -59,6 +59,41 @@ def asked_first(socket: RawWebSocket) -> dict[str, Any]:
             return dict(said["payload"])
 
 
+@pytest.mark.parametrize("dialect", [*DIALECTS, "ours"])
+def test_a_malformed_answer_to_initialize_and_then_silence_is_one_line(site: Stage, dialect: str) -> None:
+    malformed = {"jsonrpc": "2.0", "id": 1, "result": 1, "error": 2}
+    with site.beside(DOWN) as bad:
+        peer = bad.peer()
+        match dialect:
+            case "contextforge":
+                socket = bad.open(peer.websocket())
+                socket.register(bad.name)
+                assert asked_first(socket)["method"] == "initialize"
+                socket.say("response", payload=malformed)
+                assert socket.close_code() == 1008
+            case "ours":
+                socket = bad.open(peer.websocket(MCP_Edge_Link="v=1"))
+                socket.register(bad.name)
+                while not (heard := socket.hear())[1].startswith(b"1 0 {"):
+                    pass
+                assert b'"initialize"' in heard[1]
+                socket.text(f"1 1 {json.dumps(malformed)}")
+                assert socket.close_code() == 1000
+            case "mcp-reverse":
+                events = bad.open(peer.events())
+                assert events.next()["method"] == "initialize"
+                assert events.post(malformed) == 202
+                assert events.ended()
+            case "long-poll":
+                polls = peer.polls()
+                asked = polls.poll().json()
+                assert asked["request"]["method"] == "initialize"
+                polls.respond({"request_id": asked["request_id"], "response": malformed})
+        eventually(lambda: bad.name not in {each["user"] for each in site.sessions()})
+        [line] = bad.lines(DOWN)
+        assert line["reason"].startswith("refused initialize: ")
+
+
 def test_an_edge_that_leaves_with_its_first_list_unread_is_one_line(site: Stage) -> None:
     with site.beside(GONE) as bad:
         polls = bad.peer().polls()

@@ -71,6 +71,17 @@ def test_a_call_that_takes_longer_than_the_drain_gets_one_error() -> None:
         assert client.text("a__echo", text="still here") == "still here"
 
 
+def test_a_call_longer_than_any_drain_survives_another_address_of_the_listener_it_came_by() -> None:
+    config = toy_server("b") + "call_timeout_s = 60\n"
+    with running(config + ADDRESSES.format(more="drain_s = 0\ncall_timeout_s = 1")) as edge:
+        client = Client(edge, edge.endpoint)
+        # More than the drain, the gateway's own limit of a call, and the new listener's start.
+        with calling(client, edge, 5) as call:
+            rewrite(edge, ('[gateway]\nlisten = "127.0.0.1:0"', '[gateway]\nlisten = "127.0.0.2:0"'))
+            assert reload(edge)[1]["restarted"] == ["gateway"]
+            assert call.result()["result"]["content"][0]["text"] == "slept"
+
+
 def test_calls_of_a_changed_stdio_server_wait_for_the_new_process_and_are_answered() -> None:
     with running(toy_server("a") + toy_server("b")) as edge:
         client = Client(edge, edge.endpoint)
@@ -151,7 +162,7 @@ def test_a_file_that_hangs_keeps_nobody_from_stopping(tmp_path: Path) -> None:
         fifo.unlink()
         os.mkfifo(fifo, 0o600)
         edge.process.send_signal(signal.SIGHUP)
-        time.sleep(1)
+        eventually(lambda: edge.health()["config"]["is_reloading"])
         assert edge.request("GET", f"{edge.admin}/livez").status == 200
         assert edge.stop() == 0
 

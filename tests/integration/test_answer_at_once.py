@@ -5,7 +5,7 @@ import socket
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.net.http_reply import Reply
 from edge.net.http_server import Connections
 from edge.net.http_wire import Wire

@@ -12,7 +12,7 @@ from edge.backoff import Backoff
 from edge.config.model import BackoffConfig, HttpServerConfig
 from edge.errors import Gone, Unavailable, UpstreamError
 from edge.health import Health
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.net.dial import open_wire
 from edge.net.http_client import BadAnswer, Origin
 from edge.net.http_cold import client

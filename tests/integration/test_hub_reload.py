@@ -2,6 +2,7 @@
 
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -9,11 +10,13 @@ import pytest
 import trio
 import trio.testing
 
+from edge.config.common import ServerTlsConfig
 from edge.config.hub import HubConfig, HubEdge, HubJwt, HubWebhook
 from edge.config.secrets import Secret
+from edge.errors import ConfigError
 from edge.gate.edge_auth import withdraws
 from tests.support.gateway_rig import Asked, ToolServer, gateway
-from tests.support.hub_rig import HubRig, hashed, hub
+from tests.support.hub_rig import HubRig, hashed, hub, hub_config, until
 from tests.support.scripted_edge import HubClient, Script, websocket_edge
 from tests.support.scripted_hub import scripted_hub
 from tests.support.uplink_rig import eventually, uplink
@@ -82,6 +85,33 @@ async def test_a_name_that_becomes_a_servers_of_the_hub_ends_its_link() -> None:
         again = await stack.enter_async_context(websocket_edge(rig.client("a")))
         await again.register("a")
         assert (await again.wait_closed())[0] == 1008
+
+
+async def test_what_an_edge_that_is_gone_was_called_is_forgotten() -> None:
+    async with hub("a", "b") as rig, AsyncExitStack() as stack:
+        await registered(stack, rig, "a")
+        gone = await registered(stack, rig, "b")
+        rig.acceptor.update(knowing(rig.config, a=("token-of-a",)), None)
+        await gone.wait_closed()
+        await until(lambda: rig.upstreams.keys() == {"a"})
+        assert "edge:b" not in rig.health.statuses
+
+
+async def test_what_an_edge_was_called_is_kept_if_others_may_know_it() -> None:
+    async with hub("a", "b", jwt=JWT) as rig, AsyncExitStack() as stack:
+        edge = await registered(stack, rig, "b")
+        rig.acceptor.update(knowing(rig.config, a=("token-of-a",)), None)
+        await edge.wait_closed()
+        await rig.down("b")
+        rig.acceptor.update(knowing(rig.config, a=("token-of-a",)), None)
+        assert rig.upstreams.keys() == {"b"}
+
+
+async def test_certificates_of_the_hub_that_cannot_be_read_are_named_as_the_hubs(tmp_path: Path) -> None:
+    tls = ServerTlsConfig(cert=str(tmp_path / "none.pem"), key=str(tmp_path / "none.key"))
+    with pytest.raises(ConfigError) as caught:
+        HubRig(hub_config("a", tls=tls))
+    assert [problem.place for problem in caught.value.problems] == ["hub.tls"]
 
 
 async def test_limits_change_for_links_that_are_there() -> None:

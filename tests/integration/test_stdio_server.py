@@ -16,7 +16,7 @@ from edge.backoff import Backoff
 from edge.config.model import StdioLimits, StdioServerConfig
 from edge.errors import Gone, RpcError, TimedOut, Unavailable
 from edge.health import Status
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.net import reaper
 from edge.parts.stdio_channel import connect_stdio
 from edge.parts.upstream import Upstream

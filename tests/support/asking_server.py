@@ -8,7 +8,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.parts.channel import Channel, Inbound
 from edge.parts.peer_channel import Outbox, PeerChannel
 from edge.proto.jsonrpc import decode

@@ -144,6 +144,21 @@ class EdgesRig:
         await self.quiet()
         return toy
 
+    async def come_and_go(self, name: str, *, owner: str | None = None) -> None:
+        """A link of this name was there, and its carrier is lost."""
+        link = self.link(name, owner=owner)
+        carrier = await self.arrive(link)
+        carrier.cut()
+        self.edges.settle(link)
+        await self.quiet()
+
+    async def break_one(self, name: str, **carrier: Any) -> None:
+        """A link of this name was there, and is reset."""
+        link = self.link(name)
+        await self.arrive(link, **carrier)
+        self.edges.end(link, "reset", "broken")
+        await self.quiet()
+
     async def quiet(self) -> None:
         """Everything has happened that needs no more than a moment."""
         for _ in range(3):

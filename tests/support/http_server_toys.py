@@ -13,7 +13,7 @@ import trio.testing
 
 from edge.config.model import HttpServerConfig, ServerLimits
 from edge.errors import RpcError
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.net.http_client import HttpPool, Origin
 from edge.parts.server_http import ServerHttp
 from edge.proto.jsonrpc import Notification, Request

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from edge.config.model import HttpServerConfig, ServerLimits
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.parts.channel import Channel, Connect
 from edge.parts.http_upstream import connect_http
 from tests.support.http_server_toys import (

@@ -1,7 +1,11 @@
 """An appliance whose servers are scripted ones: everything but sockets and processes is real."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
 
 from edge.app.appliance import App
 from edge.app.loaded import Load, Loaded
@@ -60,11 +64,23 @@ class MemoryWorkshop(Workshop):
         )
 
 
-def memory_app(config: EdgeConfig, load: Load, script: Callable[[PartSpec], ScriptedServer]) -> App:
+def memory_app(
+    config: EdgeConfig, load: Load, script: Callable[[PartSpec], ScriptedServer], **settings: Any
+) -> App:
     """Not running yet."""
     # A thread takes no time on the clock of a test, and that clock must not run away with it.
-    app = App(
-        Loaded(config=config, source="test.toml"), redactor=Redactor(), load=load, load_limit_s=float("inf")
-    )
+    settings = {"load_limit_s": float("inf"), **settings}
+    app = App(Loaded(config=config, source="test.toml"), redactor=Redactor(), load=load, **settings)
     app.workshop = MemoryWorkshop(app, script)
     return app
+
+
+@asynccontextmanager
+async def running(app: App) -> AsyncIterator[App]:
+    """Until the end of the block, where it is cancelled."""
+    is_up = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app.run, lambda app: is_up.set())
+        await is_up.wait()
+        yield app
+        nursery.cancel_scope.cancel()

@@ -9,7 +9,7 @@ import trio
 from edge.backoff import Backoff
 from edge.config.model import ServerConfig, StdioServerConfig
 from edge.health import Status
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.parts.upstream import Upstream
 from tests.support.memory_channel import ScriptedServer, Witness
 

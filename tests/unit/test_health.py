@@ -1,3 +1,5 @@
+import pytest
+
 from edge.errors import Problem
 from edge.health import ConfigState, Health, Status, ago
 
@@ -278,6 +280,38 @@ def test_the_config_in_force_is_told_and_changes_no_verdict() -> None:
         ],
     }  # fmt: skip
     assert it.lines(reasons=False)[-1] == "[-] config refused 40 s ago, the one before stays in force"
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        ("refused", "[-] config refused 40 s ago, the one before stays in force: no room"),
+        ("rolled back", "[-] config taken back 40 s ago, the one before is in force again: no room"),
+        (
+            "not rolled back",
+            "[-] config is not good and could not be taken back 40 s ago, it stays in force: no room",
+        ),
+    ],
+)
+def test_a_reload_that_was_not_good_says_which_config_is_in_force(result: str, line: str) -> None:
+    clock = Clock()
+    it = health(clock)
+    it.config = ConfigState(
+        source="c.toml",
+        loaded_at=clock.wall(),
+        last_reload_at=clock.wall() - 40,
+        last_reload_ok=False,
+        last_reload_result=result,
+        last_reload_problems=(Problem("", "no room"),),
+    )
+    assert it.lines()[-1] == line
+    assert it.report(160.0)["config"]["last_reload_result"] == result
+
+
+def test_before_the_first_reload_there_is_no_result_of_one() -> None:
+    it = health(Clock())
+    it.config = ConfigState(source="c.toml", loaded_at=0.0)
+    assert it.report(160.0)["config"]["last_reload_result"] is None
 
 
 def test_durations_have_two_units_at_most() -> None:

@@ -42,6 +42,17 @@ def caught() -> ValueError:
         return exc
 
 
+def test_secrets_that_are_known_already_make_no_pattern_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    redactor = Redactor()
+    redactor.redact(["hunter2"])
+    with monkeypatch.context() as patch:
+        patch.setattr("re.compile", None)  # of thousands of links out each tells its token at every attempt
+        redactor.redact(["hunter2"])
+        redactor.redact([])
+    redactor.redact(["hunter2", "hunter22"])
+    assert redactor.clean("hunter2 hunter22") == "*** ***"
+
+
 def test_logfmt_has_the_sentence_and_the_fields() -> None:
     made = record("server ready", server="git", took_s=0.25, required=True, reason=None)
     assert line("text", made) == (

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge import metrics
+from edge import metrics, metrics_servers
 from edge.app.appliance import App
 from edge.app.loaded import Loaded
 from edge.cli import cmd_connect
@@ -369,9 +369,11 @@ async def exposed() -> dict[str, tuple[str, dict[str, set[str]]]]:
     server = used.server("git")
     server.tool_call("status", 0.1, None)
     server.in_backoff, server.backoff_s, server.last_refresh_ts = False, 0.0, 1.0
-    server.processes = metrics.ServerProcesses()
+    server.processes = metrics_servers.ServerProcesses()
     server.processes.memory_limit_bytes = server.processes.processes_limit = 1
-    server.processes.begun(lambda: metrics.Usage(stalled_s=dict.fromkeys(metrics.PRESSURES, 0.5)))
+    server.processes.begun(
+        lambda: metrics_servers.Usage(stalled_s=dict.fromkeys(metrics_servers.PRESSURES, 0.5))
+    )
     server.tls_unverified, used.config_last_reload_ts = True, 1.0
     used.connections_limits = dict.fromkeys(metrics.LISTENERS, 100)
     for dialect in DIALECTS:
@@ -419,7 +421,7 @@ async def test_the_metrics_page_has_every_value_of_the_labels_that_are_closed_se
 
 
 def test_the_reasons_of_failed_calls_are_explained() -> None:
-    assert {quoted(cells[0])[0] for cells in rows("metrics", "Tools")} == set(metrics.TOOL_ERRORS)
+    assert {quoted(cells[0])[0] for cells in rows("metrics", "Tools")} == set(metrics_servers.TOOL_ERRORS)
 
 
 @pytest.mark.parametrize("topic", PAGES)

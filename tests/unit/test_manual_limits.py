@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from edge import backoff, journal, metrics
+from edge import backoff, journal, metrics_servers
 from edge.app import appliance, required, workshop
 from edge.cli import configfile
 from edge.config.load import default_of, keys_of
@@ -110,7 +110,7 @@ FIXED: Mapping[str, float] = {
     "lines on stderr kept for health": stdio_channel.STDERR_LINES,
     "lines of noise logged for each start": stdio_channel.NOISE_SHOWN,
     "seconds between looks at a server whose limits no cgroup enforces": usage.SAMPLE_S,
-    "tools of a server with metrics of their own": metrics.MAX_TOOLS,
+    "tools of a server with metrics of their own": metrics_servers.MAX_TOOLS,
     # uplinks
     "seconds that calls over an interrupted link go on": kept_link.RESUME_S,
     "seconds before a hub that refused is asked again": kept_link.SLOW_S,

@@ -6,7 +6,14 @@ Source: @isanjosgon/mcp-gateway 0.1.5. What mcp-edge does not have yet is told i
 from edge.config.importers.draft import Draft, good_name
 from edge.config.importers.foreign_table import Table
 from edge.config.importers.placeholders import Placeholders
-from edge.config.importers.settings import OPEN_TO_ALL, put_header, put_level, put_listen, put_url
+from edge.config.importers.settings import (
+    OPEN_TO_ALL,
+    name_and_url,
+    put_header,
+    put_level,
+    put_listen,
+    put_url,
+)
 
 HOST, PORT, PATH = "127.0.0.1", 8080, "/mcp"
 NOT_YET = "is left out: mcp-edge has no {} yet"
@@ -65,14 +72,10 @@ def put_names(draft: Draft, n_upstreams: int) -> None:
 
 
 def put_upstream(draft: Draft, table: Table) -> None:
-    foreign_name = table.text("name")
-    url = table.text("url")
-    if not foreign_name:
-        draft.wrong(table.at("name"), "is missing")
-    if not url:
-        draft.wrong(table.at("url"), "is missing")
-    if not foreign_name or not url:
+    named = name_and_url(draft, table)
+    if named is None:
         return
+    foreign_name, url = named
     kind = table.text("type")
     if kind not in (None, "http"):
         draft.wrong(table.at("type"), "must be http")

@@ -8,7 +8,14 @@ from typing import Any
 from edge.config.importers.draft import Draft, good_name
 from edge.config.importers.foreign_table import Table
 from edge.config.importers.placeholders import Placeholders
-from edge.config.importers.settings import OPEN_TO_ALL, put_header, put_level, put_listen, put_url
+from edge.config.importers.settings import (
+    OPEN_TO_ALL,
+    name_and_url,
+    put_header,
+    put_level,
+    put_listen,
+    put_url,
+)
 
 NOT_YET = "is left out: mcp-edge cannot tell clients apart yet"
 PORT = 8766
@@ -66,14 +73,10 @@ def put_mcp(draft: Draft, mcp: Table) -> None:
 
 
 def put_server(draft: Draft, table: Table) -> None:
-    foreign_name = table.text("name")
-    url = table.text("url")
-    if not foreign_name:
-        draft.wrong(table.at("name"), "is missing")
-    if not url:
-        draft.wrong(table.at("url"), "is missing")
-    if not foreign_name or not url:
+    named = name_and_url(draft, table)
+    if named is None:
         return
+    foreign_name, url = named
     name = good_name(foreign_name, draft.table.get("servers", {}))
     path = ("servers", name)
     if name != foreign_name:

@@ -7,6 +7,7 @@ from edge.config.address import parse_address
 from edge.config.common import OWN_HEADERS
 from edge.config.importers.document import Path
 from edge.config.importers.draft import Draft, Parts, Variable, expanded, has_variables
+from edge.config.importers.foreign_table import Table
 from edge.config.private import is_private, is_secret_name, is_token
 from edge.config.secrets import SECRET_NAME
 
@@ -50,6 +51,16 @@ def put_listen(draft: Draft, host: str, port: int, origin: Path) -> None:
         )
         text = f"127.0.0.1:{port}"
     draft.put(at, text, origin=origin)
+
+
+def name_and_url(draft: Draft, table: Table) -> tuple[str, str] | None:
+    """A server's, as they stand there; None if one is missing, which is told."""
+    name, url = table.text("name"), table.text("url")
+    if not name:
+        draft.wrong(table.at("name"), "is missing")
+    if not url:
+        draft.wrong(table.at("url"), "is missing")
+    return (name, url) if name and url else None
 
 
 def put_url(draft: Draft, path: Path, owner: str, parts: Parts, origin: Path) -> None:

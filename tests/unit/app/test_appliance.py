@@ -16,7 +16,7 @@ from edge.config.load import load
 from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig
 from edge.errors import leaves
 from edge.health import Status
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.parts.channel import Ended
 from edge.parts.upstream import Upstream
 from edge.redaction import Redactor

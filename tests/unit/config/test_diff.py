@@ -29,6 +29,7 @@ from edge.config.model import (
     HttpServerConfig,
     HubConfig,
     HubEdge,
+    HubWebhook,
     LogConfig,
     Secret,
     ServerLimits,
@@ -109,6 +110,19 @@ def test_what_an_uplink_publishes_changes_it() -> None:
 
 
 TLS = ServerTlsConfig(cert="/c.pem", key="/k.pem")
+
+
+def test_another_content_of_a_file_that_the_hub_is_made_from_is_a_change_of_the_hub() -> None:
+    tls = replace(TLS, client_ca="/ca.pem")
+    hub = replace(HUB, tls=tls, webhook=HubWebhook(url="https://judge", ca_file="/judge.pem"))
+
+    def spec(**changed: str) -> PartSpec:
+        digests = dict.fromkeys(("/c.pem", "/k.pem", "/ca.pem", "/judge.pem"), "as it was")
+        return parts_of(replace(CONFIG, hub=hub), digests=digests | changed)["acceptor", "main"]
+
+    for path in ("/c.pem", "/k.pem", "/ca.pem", "/judge.pem"):
+        assert spec(**{path: "renewed"}) != spec()
+    assert spec(**{"/other.pem": "renewed"}) == spec()
 
 
 def listener(gateway: GatewayConfig, **digests: str) -> PartSpec:

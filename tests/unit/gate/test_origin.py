@@ -48,6 +48,11 @@ async def test_a_name_that_was_rebound_to_us_is_refused(host: str) -> None:
     assert status(Origins(["0.0.0.0:8766"]).check(host, None)) == 421
 
 
+async def test_where_no_other_host_can_be_allowed_no_key_is_named() -> None:
+    found = Origins(["127.0.0.1:9766"], hosts_key="").check("evil.example", None)
+    assert found == Foreign(421, "host", "this Host is not served here")
+
+
 async def test_a_missing_host_is_refused() -> None:
     assert LOOPBACK.check(None, None) == Foreign(421, "host", "a Host header is required")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.metrics import ServerProcesses, Usage
+from edge.metrics_servers import ServerProcesses, Usage
 from edge.net.cgroup import Room
 from edge.net.reaper import Proc
 from edge.net.usage import PAGE_BYTES, TICKS_PER_S, Consumption, in_units

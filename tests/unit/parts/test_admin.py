@@ -384,6 +384,29 @@ async def test_a_config_that_was_refused_is_told_with_its_problems_and_only_here
     assert json.loads((await admin.ask("/health"))[2])["config"]["last_reload_ok"] is False
 
 
+@pytest.mark.parametrize(
+    ("result", "what", "now"),
+    [
+        ("rolled back", "taken back", "The one before is in force again."),
+        ("not rolled back", "could not be taken back", "It stays in force."),
+    ],
+)
+async def test_the_page_says_which_config_is_in_force_after_one_that_was_no_good(
+    result: str, what: str, now: str, admin: Admin
+) -> None:
+    admin.health.config = ConfigState(
+        source="c.toml",
+        loaded_at=0.0,
+        last_reload_at=1_700_000_000.0,
+        last_reload_ok=False,
+        last_reload_result=result,
+    )
+    text = Page((await admin.ask("/status"))[2]).text
+    assert {f"{what} at 2023-11-14 22:13:20 UTC", now} <= set(text)
+    admin.peer = "192.0.2.7:50000"
+    assert json.loads((await admin.ask("/health"))[2])["config"]["last_reload_result"] == result
+
+
 async def test_nothing_from_outside_becomes_markup(admin: Admin) -> None:
     nasty = "<script>alert(1)</script>\"'&<img src=x onerror=y>"
     admin.info = {"name": nasty, "version": nasty, "endpoints": [nasty], "sessions": nasty}

@@ -1,6 +1,8 @@
 """The links of an uplink, as the servers that they publish come and go."""
 
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.support.gateway_rig import ToolServer, gateway, hang
 from tests.support.toy_link import ToyCarrier, ToyDialect, ToyHub
-from tests.support.uplink_rig import uplink
+from tests.support.uplink_rig import UplinkRig, uplink
 
 LINKS = {"box-a": "a"}
 CALL = '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "hang", "arguments": {}}}'
@@ -41,24 +43,23 @@ def hubs(monkeypatch: pytest.MonkeyPatch) -> dict[str, ToyHub]:
     return found
 
 
-async def busy(hub: ToyHub) -> None:
-    """Once a call is under way over the hub's link."""
-    if hub.carrier is None:
-        await hub.up.wait()
-    await wait_all_tasks_blocked()
-    hub.send(CALL)
-    await wait_all_tasks_blocked()
+@asynccontextmanager
+async def busy(hubs: dict[str, ToyHub]) -> AsyncIterator[tuple[UplinkRig, ToyHub]]:
+    """An uplink with one link, and its hub; a call that does not end is under way over it."""
+    async with gateway(ToolServer(hang=hang)) as rig, uplink(rig, "ws://hub") as up:
+        hub = hubs["box-a"]
+        if hub.carrier is None:
+            await hub.up.wait()
+        await wait_all_tasks_blocked()
+        hub.send(CALL)
+        await wait_all_tasks_blocked()
+        yield up, hub
 
 
 async def test_a_link_that_is_removed_while_it_waits_for_its_namesake_never_begins(
     autojump_clock: MockClock, hubs: dict[str, ToyHub]
 ) -> None:
-    async with (
-        gateway(ToolServer(hang=hang)) as rig,
-        uplink(rig, "ws://hub") as up,
-    ):
-        hub = hubs["box-a"]
-        await busy(hub)
+    async with busy(hubs) as (up, hub):
         for links in ({}, LINKS, {}):
             up.uplink.update(links, 10)
             await wait_all_tasks_blocked()
@@ -72,12 +73,7 @@ async def test_a_link_that_is_removed_while_it_waits_for_its_namesake_never_begi
 async def test_an_uplink_stops_while_a_link_waits_for_its_namesake(
     autojump_clock: MockClock, hubs: dict[str, ToyHub]
 ) -> None:
-    async with (
-        gateway(ToolServer(hang=hang)) as rig,
-        uplink(rig, "ws://hub") as up,
-    ):
-        hub = hubs["box-a"]
-        await busy(hub)
+    async with busy(hubs) as (up, hub):
         for links in ({}, LINKS):
             up.uplink.update(links, 10)
             await wait_all_tasks_blocked()
@@ -89,12 +85,7 @@ async def test_an_uplink_stops_while_a_link_waits_for_its_namesake(
 async def test_a_link_begins_when_its_namesake_has_really_ended(
     autojump_clock: MockClock, hubs: dict[str, ToyHub]
 ) -> None:
-    async with (
-        gateway(ToolServer(hang=hang)) as rig,
-        uplink(rig, "ws://hub") as up,
-    ):
-        hub = hubs["box-a"]
-        await busy(hub)
+    async with busy(hubs) as (up, hub):
         began = trio.current_time()
         for links in ({}, LINKS):
             up.uplink.update(links, 10)

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from edge.config.model import HttpServerConfig
 from edge.errors import EdgeError, Gone, RpcError, SessionLost, TimedOut, Unavailable
 from edge.health import Status
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.net.http_client import BadAnswer
 from edge.parts.channel import Channel
 from edge.parts.conversation import RETRY_LISTS_S, Conversation

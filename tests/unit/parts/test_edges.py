@@ -1,4 +1,4 @@
-"""Edges by name: how links come, are replaced, interrupted and lost, and names are forgotten."""
+"""Edges by name: how links come, are replaced, interrupted and lost."""
 
 import logging
 from typing import Any
@@ -8,7 +8,6 @@ import trio
 from trio.testing import MockClock
 
 from edge.errors import Gone, RpcError, Unavailable
-from edge.parts.edges import NAMES_PER_LINK
 from tests.support.edges_rig import EdgesRig, edges_rig
 
 Errors = list[Exception]
@@ -59,11 +58,7 @@ async def test_a_newer_link_takes_the_place_and_calls_of_the_older_fail_once(
 
 async def test_a_foreign_link_ends_with_its_carrier(autojump_clock: MockClock) -> None:
     async with edges_rig() as rig:
-        link = rig.link("a")
-        carrier = await rig.arrive(link)
-        carrier.cut()
-        rig.edges.settle(link)
-        await rig.quiet()
+        await rig.come_and_go("a")
         assert rig.edges.link("a") is None
         status = rig.health.statuses["edge:a"]
         assert (status.state, status.reason) == ("degraded", "not connected")
@@ -106,6 +101,16 @@ async def test_a_new_call_waits_three_seconds_for_an_interrupted_link(autojump_c
         assert isinstance(errors[0], Unavailable)
         assert "nothing was sent" in str(errors[0])
         assert rig.edges.link("a") is link
+
+
+async def test_a_link_that_goes_on_is_good_again_in_that_very_step(autojump_clock: MockClock) -> None:
+    async with edges_rig() as rig:
+        link = rig.link("a", own=True)
+        (await rig.arrive(link)).cut()
+        rig.edges.interrupted(link, "cut")
+        assert not rig.health.statuses["edge:a"].is_good
+        rig.edges.resumed(link)  # its next carrier is attached after that
+        assert rig.health.statuses["edge:a"].is_good
 
 
 async def test_an_interrupted_link_is_not_given_up_for_its_silence(autojump_clock: MockClock) -> None:
@@ -253,10 +258,7 @@ async def test_a_link_that_never_gets_ready_is_said_once(
 ) -> None:
     async with edges_rig() as rig:
         for _ in range(3):
-            link = rig.link("a")
-            await rig.arrive(link, is_mute=True)
-            rig.edges.end(link, "reset", "broken")
-            await rig.quiet()
+            await rig.break_one("a", is_mute=True)
         assert lines(caplog) == [("edge disconnected", "WARNING", "reset")]
 
 
@@ -265,10 +267,7 @@ async def test_a_link_that_was_ready_is_said_each_time(
 ) -> None:
     async with edges_rig() as rig:
         for _ in range(2):
-            link = rig.link("a")
-            await rig.arrive(link)
-            rig.edges.end(link, "reset", "broken")
-            await rig.quiet()
+            await rig.break_one("a")
         assert lines(caplog) == [("edge disconnected", "WARNING", "reset")] * 2
 
 
@@ -287,6 +286,19 @@ async def test_a_list_that_the_end_of_the_link_cut_off_is_no_complaint_of_its_ow
         rig.edges.settle(link)
         await rig.quiet()
         assert lines(caplog) == [("edge disconnected", "WARNING", "the edge is away")]
+
+
+async def test_a_malformed_answer_to_initialize_is_said_by_the_upstream_alone(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with edges_rig() as rig:
+        carrier = await rig.arrive(rig.link("a"), is_mute=True)
+        [asked] = carrier.asked
+        carrier.say({"jsonrpc": "2.0", "id": asked["id"], "result": 1, "error": 2})
+        await rig.quiet()
+        reason = "refused initialize: the server's answer is not valid: both result and error (-32603)"
+        assert lines(caplog) == [("server down", "WARNING", reason)]
 
 
 async def test_an_edge_that_goes_silent_with_its_first_list_is_one_line(
@@ -321,23 +333,6 @@ async def test_a_server_that_answers_no_ping_any_more_ends_its_link(autojump_clo
         assert carrier.left is not None
         assert "ping" in carrier.left
         assert rig.metrics.hub.lost["dead"] == 1
-
-
-async def test_a_name_is_forgotten_when_it_was_not_seen_for_long(autojump_clock: MockClock) -> None:
-    async with edges_rig(forget_s=3600) as rig:
-        link = rig.link("a", owner="box")
-        carrier = await rig.arrive(link)
-        carrier.cut()
-        rig.edges.settle(link)
-        await trio.sleep(3590)
-        assert rig.edges.owner_of("a") == "box"
-        await trio.sleep(20)
-        assert rig.edges.owner_of("a") is None
-        assert "a" not in rig.upstreams
-        assert "edge:a" not in rig.health.statuses
-        assert "a" not in rig.metrics.edges
-        await rig.arrive(rig.link("a"))
-        assert rig.upstreams["a"].is_ready
 
 
 async def test_at_the_end_calls_end_before_their_links(autojump_clock: MockClock) -> None:
@@ -408,41 +403,3 @@ async def test_what_is_no_message_is_said_once_and_fails_the_call_it_answers(
         assert "not valid" in str(errors[0])
         assert rig.edges.link("a") is not None
     assert sum("no JSON-RPC message" in record.message for record in caplog.records) == 1
-
-
-async def test_names_without_a_link_do_not_pile_up(autojump_clock: MockClock) -> None:
-    async with edges_rig(max_links=3, max_links_per_edge=2, forget_s=100) as rig:
-
-        async def come_and_go(name: str, owner: str) -> None:
-            link = rig.link(name, owner=owner)
-            carrier = await rig.arrive(link)
-            carrier.cut()
-            rig.edges.settle(link)
-            await rig.quiet()
-
-        for n in range(2 * NAMES_PER_LINK):
-            assert rig.edges.no_room_for(f"a-{n}", "a") is None
-            await come_and_go(f"a-{n}", "a")
-        assert rig.edges.no_room_for("a-new", "a") == "too many names of this edge that are not forgotten yet"
-        assert rig.edges.no_room_for("a-0", "a") is None
-        assert rig.edges.no_room_for("b", "b") is None
-        for n in range(NAMES_PER_LINK):
-            await come_and_go(f"b-{n}", "b")
-        assert rig.edges.no_room_for("c", "c") == "too many names that are not forgotten yet"
-        await trio.sleep(101)
-        assert rig.edges.no_room_for("a-new", "a") is rig.edges.no_room_for("c", "c") is None
-
-
-async def test_a_name_counts_for_the_edge_that_has_it(autojump_clock: MockClock) -> None:
-    async with edges_rig(max_links_per_edge=1, forget_s=100) as rig:
-        for owner in ("a", "b"):
-            link = rig.link("a-b", owner=owner)
-            carrier = await rig.arrive(link)
-            assert rig.edges.no_room_for("other", owner) == "too many links of this edge"
-            carrier.cut()
-            rig.edges.settle(link)
-        for n in range(NAMES_PER_LINK - 1):
-            link = rig.link(f"a-{n}", owner="a")
-            (await rig.arrive(link)).cut()
-            rig.edges.settle(link)
-        assert rig.edges.no_room_for("a-new", "a") is None

@@ -5,7 +5,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from edge.errors import LocalProtocolError, UpstreamError
-from edge.metrics import LinkCounts, ServerMetrics
+from edge.metrics import LinkCounts
+from edge.metrics_servers import ServerMetrics
 from edge.parts.link import MAX_FRUITLESS, TAKE_BYTES, Link, LinkOutbox
 from edge.parts.peer_channel import PeerChannel
 from edge.proto.jsonrpc import Notification, Request

@@ -132,6 +132,36 @@ async def test_intake_off_closes_idle_connections_and_lets_busy_ones_finish() ->
         assert await busy.to_end() == b""
 
 
+async def test_when_it_gets_stricter_those_that_are_there_end_with_their_request_and_new_ones_stay(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.listener.run)
+        asks, waits = world.connect(), world.connect()
+        for client in (asks, waits):
+            assert "connection" not in (await client.ask(GET)).headers
+        world.listener.update(None, LIMITS, max_connections=10, is_stricter=True)
+        new = world.connect()
+        assert (await asks.ask(GET)).headers["connection"] == "close"
+        assert await asks.to_end() == b""
+        assert await waits.to_end() == b""
+        for _ in range(2):
+            assert "connection" not in (await new.ask(GET)).headers
+        nursery.cancel_scope.cancel()
+
+
+async def test_other_settings_by_themselves_cost_nobody_a_connection(autojump_clock: MockClock) -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.listener.run)
+        client = world.connect()
+        await client.ask(GET)
+        world.listener.update(None, LIMITS, max_connections=9)
+        assert "connection" not in (await client.ask(GET)).headers
+        nursery.cancel_scope.cancel()
+
+
 async def test_the_outer_scope_cuts_what_has_not_finished() -> None:
     async def for_ever(request: HttpRequest, reply: Reply) -> None:
         await trio.sleep_forever()

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from edge.errors import BadMessage, Gone, RpcError, Unavailable
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.parts.channel import Notify
 from edge.parts.peer_channel import Outbox, PeerChannel
 from edge.parts.questions import MAX_NOTE_CHARS, MAX_NOTES

@@ -11,7 +11,7 @@ from edge.backoff import Backoff
 from edge.config.model import StdioServerConfig
 from edge.errors import RpcError
 from edge.health import Status
-from edge.metrics import ServerMetrics
+from edge.metrics_servers import ServerMetrics
 from edge.parts.channel import Ended
 from edge.parts.upstream import Upstream
 from tests.support.gateway_client import Client, request

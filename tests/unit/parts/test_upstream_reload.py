@@ -9,7 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from edge.backoff import Backoff
 from edge.config.model import BackoffConfig, StdioLimits
 from edge.errors import Unavailable
-from edge.metrics import MAX_TOOLS, UNKNOWN_TOOL, ServerMetrics
+from edge.metrics_servers import MAX_TOOLS, UNKNOWN_TOOL, ServerMetrics
 from edge.parts.channel import Ended
 from tests.support.checkpoints import cancel_at_every_step
 from tests.support.memory_channel import ScriptedServer
@@ -113,6 +113,16 @@ async def test_shorter_waits_for_probes_and_lists_begin_now(autojump_clock: Cloc
         await trio.sleep(101)
         assert server.count("tools/list") == 2  # after 50 and 100 s
         assert server.count("ping") >= 3
+
+
+async def test_another_time_to_start_in_holds_for_the_conversation_that_is_up(autojump_clock: Clock) -> None:
+    server = ScriptedServer()
+    async with up(server, replace(GIT, start_timeout_s=1000, list_refresh_s=50)) as rig:
+        rig.upstream.update(replace(GIT, start_timeout_s=7, list_refresh_s=50), ANY)
+        server.answers["tools/list"] = after(500)
+        await trio.sleep(50 + 7 + 1)
+        assert rig.status.state == "degraded"
+        assert "no answer in 7 s" in rig.status.reason
 
 
 async def test_being_required_is_a_matter_of_the_status(autojump_clock: Clock) -> None:

@@ -1,0 +1,170 @@
+"""What a reload tells of itself, and how long it waits for whom."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from edge.app.loaded import Loaded
+from edge.app.reloading import drain_of
+from edge.config.diff import PartSpec
+from edge.config.model import BackoffConfig, EdgeConfig, GatewayConfig, StdioServerConfig
+from edge.health import Health
+from edge.parts.channel import Ended
+from edge.supervise.reload import ReloadOptions, Verdict
+from tests.support.hub_rig import hub_config
+from tests.support.memory_channel import ScriptedServer
+from tests.support.memory_workshop import memory_app, quiet_config, running
+from tests.support.uplink_rig import eventually
+from tests.support.upstream_rig import after
+
+Clock = MockClock
+PLAIN = ReloadOptions()
+CALL_S = 20.0
+
+
+def server(name: str, word: str = "good", *, required: bool = False) -> StdioServerConfig:
+    """One whose command says `broken` does not come up."""
+    quick = BackoffConfig(first_s=1, limit_s=1)
+    return StdioServerConfig(
+        name=name, command=(name, word), required=required, start_timeout_s=5, restart=quick
+    )
+
+
+def scripted(spec: PartSpec) -> ScriptedServer:
+    assert isinstance(spec, StdioServerConfig)
+    found = ScriptedServer()
+    found.answers["tools/call"] = after(CALL_S)
+    if spec.command[1] == "broken":
+        found.start_errors = [Ended(spec.name, "exited with status 1")] * 1000
+    return found
+
+
+class Files:
+    """What each reload finds, one after the other."""
+
+    def __init__(self, *configs: EdgeConfig) -> None:
+        self._configs = iter(configs)
+
+    def __call__(self) -> Loaded:
+        return Loaded(config=next(self._configs), source="test.toml")
+
+
+# -- reading it
+
+
+class HangingFiles:
+    """Reading them the first time takes until `hang` is set."""
+
+    def __init__(self, config: EdgeConfig) -> None:
+        self.hang = threading.Event()
+        self._config = config
+        self._is_first = True
+
+    def __call__(self) -> Loaded:
+        if self._is_first:
+            self._is_first = False
+            self.hang.wait()
+        return Loaded(config=self._config, source="test.toml")
+
+
+@pytest.fixture
+def hanging() -> Iterator[HangingFiles]:
+    files = HangingFiles(quiet_config(server("a")))
+    yield files
+    files.hang.set()
+
+
+async def test_files_that_cannot_be_read_in_time_are_refused_and_the_next_reload_reads_them_again(
+    autojump_clock: Clock, hanging: HangingFiles
+) -> None:
+    app = memory_app(quiet_config(), hanging, scripted, load_limit_s=30.0)
+    async with running(app):
+        with trio.fail_after(60):
+            verdict = await app.reloads.ask(PLAIN)
+        assert (verdict.result, [problem.text for problem in verdict.problems]) == (
+            "refused",
+            ["its files could not be read within 30 s"],
+        )
+        autojump_clock.autojump_threshold = float("inf")  # else it jumps over the time that a thread needs
+        assert (await app.reloads.ask(PLAIN)).added == ("server a",)
+
+
+# -- what it says of what is in force then
+
+
+async def test_a_server_that_is_not_up_yet_is_a_warning_of_the_verdict(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = Files(quiet_config(server("a"), server("b", "broken"), server("c")))
+    async with running(memory_app(quiet_config(server("a")), files, scripted)) as app:
+        verdict = await app.reloads.ask(PLAIN)
+    assert (verdict.result, verdict.added) == ("reloaded", ("server b", "server c"))
+    assert verdict.warnings == ("servers.b: degraded: exited with status 1",)
+    assert verdict.warnings[0] in caplog.messages
+
+
+async def test_a_server_that_is_no_worse_than_before_is_no_warning(autojump_clock: Clock) -> None:
+    before, after = quiet_config(server("b", "broken")), quiet_config(server("a"), server("b", "broken"))
+    async with running(memory_app(before, Files(after), scripted)) as app:
+        verdict = await app.reloads.ask(PLAIN)
+    assert (verdict.result, verdict.warnings) == ("reloaded", ())
+
+
+# -- and if it is not good
+
+
+async def breaking(options: ReloadOptions) -> tuple[Verdict, Health]:
+    """The verdict on a config whose required server does not come up again, and what health says then."""
+    before = quiet_config(server("a", required=True))
+    files = Files(quiet_config(server("a", "broken", required=True)))
+    async with running(memory_app(before, files, scripted)) as app:
+        verdict = await app.reloads.ask(options)
+        return verdict, app.health
+
+
+async def test_a_config_that_was_taken_back_is_said_to_be_so(autojump_clock: Clock) -> None:
+    verdict, health = await breaking(ReloadOptions(confirm_s=10))
+    assert verdict.result == "rolled back"
+    [line] = [line for line in health.lines() if "config" in line]
+    assert line.startswith("[-] config taken back 0 s ago, the one before is in force again: ")
+
+
+async def test_a_config_is_not_taken_back_any_more_once_it_is_told_to_end(autojump_clock: Clock) -> None:
+    before = quiet_config(server("a", required=True), server("b"))
+    files = Files(quiet_config(server("a", "broken", required=True), server("b")))
+    app = memory_app(before, files, scripted)
+    async with running(app), trio.open_nursery() as nursery:
+        nursery.start_soon(partial(app.upstreams["b"].request, "tools/call", None, timeout_s=0))
+        asked = app.reloads.poke(ReloadOptions(confirm_s=5))
+        await eventually(lambda: app.metrics.server("a").reconnects > 0)
+        signal.raise_signal(signal.SIGTERM)  # the call goes on, within the drain
+        with trio.fail_after(1):
+            await asked.done.wait()
+        assert asked.verdict is not None
+        assert asked.verdict.result == "reloaded"
+
+
+# -- how long calls may take
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(quiet_config(gateway=GatewayConfig(call_timeout_s=1000)), id="the gateway's"),
+        pytest.param(quiet_config(replace(server("a"), call_timeout_s=1000)), id="a server's"),
+        pytest.param(quiet_config(hub=hub_config("a", call_timeout_s=1000)), id="the hub's"),
+    ],
+)
+def test_connections_of_a_listener_may_go_on_for_the_longest_call_of_either_config(
+    config: EdgeConfig,
+) -> None:
+    for older, newer in ((config, quiet_config()), (quiet_config(), config)):
+        assert drain_of("listener", older, newer, 0) > 1000
+        assert drain_of("upstream", older, newer, 0) == newer.gateway.drain_s
+    assert drain_of("listener", quiet_config(), quiet_config(), 0) < 1000
