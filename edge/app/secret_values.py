@@ -1,39 +1,61 @@
 """Which values of a config must not show anywhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from edge.config.model import EdgeConfig, StdioServerConfig
-from edge.config.secrets import SECRET_NAME, Expanded, credentials_in, inserted_into, written_into
+from edge.config.private import hidden_in, is_common, is_named_secret, secrets_within
+from edge.config.secrets import Expanded, inserted_into
 
 
 def secrets_of(config: EdgeConfig) -> Iterator[str]:
     """Every value in the config that must not show anywhere.
 
-    What is put into a child's environment counts if its name says so, even where it stands in the file:
+    What is put into a child's environment counts if its name or its form says so, even where it stands in the file:
     `${HOME}` is no secret, and hiding it would blur every path in the log.
     """
     if config.admin.reload_token is not None:
         yield config.admin.reload_token.reveal()
     for uplink in config.uplinks.values():
-        yield from inserted_into((uplink.url, uplink.proxy, *uplink.headers.values(), *uplink.query.values()))
-        yield from (*written_into(uplink.url), *written_into(uplink.proxy))
-        yield from (*credentials_in(uplink.headers), *credentials_in(uplink.query))
+        yield from (*of_urls(uplink.url, uplink.proxy), *of_fields(uplink.headers), *of_fields(uplink.query))
         if uplink.token is not None:
             yield uplink.token.reveal()
     hub = config.hub
     if hub is not None and hub.jwt is not None:
         yield hub.jwt.secret.reveal()
     if hub is not None and hub.webhook is not None:
-        yield from (*inserted_into((hub.webhook.url,)), *written_into(hub.webhook.url))
+        yield from of_urls(hub.webhook.url)
         if hub.webhook.bearer is not None:
             yield hub.webhook.bearer.reveal()
     for server in config.servers.values():
         if isinstance(server, StdioServerConfig):
-            named = [value for name, value in server.env.items() if SECRET_NAME.search(name)]
-            yield from inserted_into(named)
-            yield from (value for value in named if not isinstance(value, Expanded))
+            for name, value in server.env.items():
+                yield from of_variable(name, value)
+            for word in server.command:
+                yield from secrets_within(word)
         else:
-            yield from inserted_into((server.url, *server.headers.values()))
-            yield from (*written_into(server.url), *credentials_in(server.headers))
+            yield from (*of_urls(server.url), *of_fields(server.headers))
             if server.bearer is not None:
                 yield server.bearer.reveal()
+
+
+def of_urls(*urls: str) -> Iterator[str]:
+    """What placeholders put in, passwords, and parameters that are secrets by their names."""
+    yield from (value for value in inserted_into(urls) if not is_common(value))
+    for url in urls:
+        yield from secrets_within(url)
+
+
+def of_fields(fields: Mapping[str, str]) -> Iterator[str]:
+    """The same of headers or parameters: those too that are secrets by their names."""
+    yield from (value for value in inserted_into(fields.values()) if not is_common(value))
+    for name, value in fields.items():
+        yield from hidden_in(name, value)
+
+
+def of_variable(name: str, value: str) -> Iterator[str]:
+    """Of a child's environment: only what was put in is hidden of a text with placeholders."""
+    if isinstance(value, Expanded) and is_named_secret(name, value):
+        yield from (each for each in inserted_into((value,)) if not is_common(each))
+        yield from secrets_within(value)
+    else:
+        yield from hidden_in(name, value)

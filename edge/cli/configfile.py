@@ -14,8 +14,9 @@ from edge.config.diff import hub_paths, tls_paths
 from edge.config.load import load
 from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig, UplinkTls
 from edge.config.places import Places, leading_keys
+from edge.config.private import is_named_secret
 from edge.config.rules import dotted
-from edge.config.secrets import SECRET_NAME, Expanded
+from edge.config.secrets import Expanded
 from edge.errors import ConfigError, EdgeError, Problem
 
 SYSTEM_CONFIG = Path("/etc/mcp-edge/config.toml")
@@ -219,7 +220,7 @@ def link_warnings(config: EdgeConfig) -> Iterator[str]:
 def plain_secrets(server: StdioServerConfig) -> Iterator[str]:
     """Variables that are secrets by their name, with a value that stands in the file."""
     for name, value in server.env.items():
-        if value and SECRET_NAME.search(name) and not isinstance(value, Expanded):
+        if is_named_secret(name, value) and not isinstance(value, Expanded):
             place = dotted(("servers", server.name, "env", name))
             yield f"{place}: a secret stands in the config file; ${{NAME}} takes it from the environment"
 

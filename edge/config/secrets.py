@@ -1,13 +1,13 @@
 """Values that must not show: `Secret`, and text in which `${NAME}` was replaced from the environment."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote_plus
 
 PLACEHOLDER = re.compile(r"\$(?:(\$)|\{([^}]*)(\})?)")
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+# A header or parameter of such a name must not have a plain value. What is hidden is more: private.py.
 SECRET_NAME = re.compile(r"(?:authorization|cookie|api[-_]?key|token|secret|password)$", re.IGNORECASE)
 USUAL_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
@@ -93,25 +93,6 @@ def expand(text: str, env: Mapping[str, str]) -> str:
 def inserted_into(texts: Iterable[str]) -> set[str]:
     """All values that placeholders put into these texts."""
     return {value for text in texts if isinstance(text, Expanded) for value in text.inserted}
-
-
-def written_into(url: str) -> Iterator[str]:
-    """The password, and the parameters that are secrets by their names, of a URL."""
-    head, _, query = url.partition("#")[0].partition("?")
-    authority = head.partition("//")[2].partition("/")[0]
-    yield authority.rpartition("@")[0].partition(":")[2]
-    for pair in query.split("&"):
-        name, _, value = pair.partition("=")
-        if SECRET_NAME.search(unquote_plus(name)):
-            yield value
-
-
-def credentials_in(fields: Mapping[str, str]) -> Iterator[str]:
-    """The values of headers or parameters that are secrets by their names; without a scheme, such as `Bearer`."""
-    for name, value in fields.items():
-        if SECRET_NAME.search(name):
-            yield value
-            yield value.partition(" ")[2]
 
 
 SOURCES = ("env", "file", "credential")  # suffixes: bearer_env, bearer_file, bearer_credential

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig
+from edge.config.private import is_named_secret
 from edge.config.rules import dotted
-from edge.config.secrets import SECRET_NAME, Expanded
+from edge.config.secrets import Expanded
 from edge.doctor.certificates import validities
 from edge.doctor.finding import Check, Report, at_once
 
@@ -56,7 +57,7 @@ def secret_files(raw: Mapping[str, Any], env: Mapping[str, str]) -> Iterator[tup
             name, _, source = key.rpartition("_")
             if isinstance(value, Mapping):
                 yield from walk(value, (*path, key))
-            elif name in SECRET_KEYS and isinstance(value, str):
+            elif name.rpartition("_")[2] in SECRET_KEYS and isinstance(value, str):  # reload_token, too
                 if source == "file":
                     yield dotted((*path, key)), value
                 elif source == "credential":
@@ -86,7 +87,7 @@ def has_secrets(config: EdgeConfig) -> bool:
         for server in config.servers.values()
         if isinstance(server, StdioServerConfig)
         for name, text in server.env.items()
-        if SECRET_NAME.search(name) and text
+        if is_named_secret(name, text)
     ]
     return config.insecure_plain_secrets or any(not isinstance(text, Expanded) for text in texts)
 

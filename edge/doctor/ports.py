@@ -23,6 +23,7 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  bound there, a
 ASK_S = 2.0
 MAX_REPORT_BYTES = 4_194_304
 LISTENING = "0A"  # TCP_LISTEN, as /proc/net/tcp has it
+HOLDERS_SHOWN = 3
 TAKEN = "stop it, or take another port"
 
 
@@ -52,16 +53,17 @@ async def look_at_address(report: Report, text: str, admin: str | None) -> None:
             listener.close()
         report.ok(f"{text} is free")
         return
-    pid = holder_of(parse_address(text).port)
+    pids = holders_of(parse_address(text).port)
     name = await running_name(admin) if admin is not None else None
     if (
         name is not None
         and admin is not None
-        and (text == admin or pid in (None, holder_of(parse_address(admin).port)))
+        and (text == admin or not pids or pids & holders_of(parse_address(admin).port))
     ):
         report.ok(f"{text} is in use by mcp-edge itself, which runs as {name}")
-    elif pid is not None:
-        report.problem(f"{text} is in use by process {pid} ({program_of(pid)})", TAKEN)
+    elif pids:
+        holders = ", ".join(f"process {pid} ({program_of(pid)})" for pid in sorted(pids)[:HOLDERS_SHOWN])
+        report.problem(f"{text} is in use by {holders}", TAKEN)
     else:
         report.problem(f"{text} is in use", f"{TAKEN} (ss -ltnp names the program)")
 
@@ -96,8 +98,9 @@ async def running_name(admin: str) -> str | None:
     return found["name"] if is_ours else None
 
 
-def holder_of(port: int) -> int | None:
-    """The process that listens on a TCP port, as far as we may see."""
+def holders_of(port: int) -> frozenset[int]:
+    """The processes that have a TCP port's listening socket, as far as we may see: with socket activation systemd and
+    the program, after a fork parent and child."""
     sockets: set[str] = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -108,11 +111,9 @@ def holder_of(port: int) -> int | None:
             if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
                 sockets.add(f"socket:[{fields[9]}]")
     if not sockets or not port:
-        return None
-    for folder in Path("/proc").glob("[0-9]*"):
-        if sockets.intersection(open_files(folder)):
-            return int(folder.name)
-    return None
+        return frozenset()
+    processes = Path("/proc").glob("[0-9]*")
+    return frozenset(int(folder.name) for folder in processes if sockets.intersection(open_files(folder)))
 
 
 def open_files(process: Path) -> Iterator[str]:

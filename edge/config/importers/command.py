@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from edge.config.importers.document import Path
 from edge.config.importers.draft import Draft, Parts, Variable, expanded, has_variables
 from edge.config.importers.placeholders import Placeholders
-from edge.config.private import is_private, is_secret_name, is_token
+from edge.config.importers.settings import without_query_secrets
+from edge.config.private import WITH_PASSWORD, is_named_secret, is_private, is_secret_name, is_token
 
 ASSIGNMENT = re.compile(r"(-{0,2}[A-Za-z_][A-Za-z0-9_.-]*=)(.+)", re.DOTALL)
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 HEADER = re.compile(r"([A-Za-z][A-Za-z0-9-]*:\s*)(.+)", re.DOTALL)
 OPTION = re.compile(r"--?[A-Za-z][A-Za-z0-9_.-]*")
 GIVEN = frozenset({"HOME", "USER", "PATH"})  # a child of ours has them without being told
@@ -78,19 +80,33 @@ def env_value(draft: Draft, reading: Placeholders, path: Path, name: str, value:
 def without_secret(draft: Draft, owner: str, before: str, word: str, origin: Path, at: Path) -> Parts:
     """A word of the command, with a variable for what is secret in it."""
     head, rest, name = "", word, ""
-    if found := ASSIGNMENT.fullmatch(word):
-        head, rest, name = found[1], found[2], found[1].strip("-=")
-    elif found := HEADER.fullmatch(word):
-        head, rest, name = found[1], found[2], found[1].strip(": ")
-        if not is_secret_name(name):
-            head, rest, name = "", word, ""
-    elif OPTION.fullmatch(before) and not word.startswith("-"):
+    is_after_option = OPTION.fullmatch(before) is not None and not word.startswith("-")
+    if is_after_option and is_named_secret(before, word):
         name = before.strip("-")
+    elif found := ASSIGNMENT.fullmatch(word):
+        head, rest, name = found[1], found[2], found[1].strip("-=")
+    elif is_after_option:
+        name = before.strip("-")
+    if (field := HEADER.fullmatch(rest)) and is_secret_name(field[1].strip(": ")):
+        head, rest, name = head + field[1], field[2], field[1].strip(": ")
+    elif URL.match(rest) and not WITH_PASSWORD.match(rest):
+        return merged([head, *without_query_secrets(draft, owner, rest, origin, at)])
     if not (is_private(name, rest) if name else is_token(rest)):
         return [word]
     what = f"the value after {name} in its command" if name else "the secret argument of its command"
-    wanted = [f"{owner}_{name}"] if name else [f"{owner}_ARGUMENT"]
+    wanted = [f"{owner}_{name}"] if name else [f"{owner}_SECRET"]
     return [head, Variable(draft.variable(wanted, value=rest, what=what, origin=origin, at=at))]
+
+
+def merged(parts: Parts) -> Parts:
+    """With the texts between two variables as one."""
+    found: Parts = []
+    for part in parts:
+        if found and isinstance(part, str) and isinstance(found[-1], str):
+            found[-1] += part
+        else:
+            found.append(part)
+    return found
 
 
 def shell_word(parts: Parts, inner: Mapping[str, str]) -> str:

@@ -73,13 +73,21 @@ def put_url(draft: Draft, path: Path, owner: str, parts: Parts, origin: Path) ->
 
 def without_secrets(draft: Draft, path: Path, owner: str, url: str, origin: Path) -> Parts:
     """The URL with variables for what is secret in its path and query; a user and password become a header."""
-    at = (*path, "url")
     head, question, query = url.partition("?")
     scheme, slashes, rest = head.partition("://")
-    authority, slash, way = rest.partition("/") if slashes else ("", "", head)
+    authority, slash, way = rest.partition("/") if slashes else ("", "", "")
     if "@" in authority:
         user, _, authority = authority.rpartition("@")
         put_basic(draft, path, owner, user, origin)
+        url = f"{scheme}://{authority}{slash}{way}{question}{query}"
+    return without_query_secrets(draft, owner, url, origin, (*path, "url"))
+
+
+def without_query_secrets(draft: Draft, owner: str, url: str, origin: Path, at: Path) -> Parts:
+    """The URL with variables for what is secret in its path and query."""
+    head, question, query = url.partition("?")
+    scheme, slashes, rest = head.partition("://")
+    authority, slash, way = rest.partition("/") if slashes else ("", "", head)
     parts: Parts = [f"{scheme}://{authority}{slash}" if slashes else ""]
     for number, segment in enumerate(way.split("/")):
         parts.append("/" if number else "")

@@ -152,6 +152,54 @@ def test_what_comes_from_the_environment_is_a_secret() -> None:
     assert not {"not a secret", "C", "git-server"} & found
 
 
+def hidden_of_env(**env: str) -> set[str]:
+    """Of variables that get their values by reference."""
+    table = ", ".join(f'{name} = "${{{name}}}"' for name in env)
+    text = f'[servers.a]\ncommand = ["x"]\nenv = {{ {table} }}\n'
+    return set(secrets_of(load(text, env=env, read_secret=lambda path: path, source="test.toml")))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI", "wJalrXUtnFEMI"),
+        ("GITHUB_PAT", "pat-123456", "pat-123456"),
+        ("BASIC_AUTH", "admin:hunter2", "admin:hunter2"),
+        ("DATABASE_URL", "postgres://u:pw12345@h/d", "pw12345"),
+        ("CONNECTION_STRING", "Server=db;User ID=sa;Password=hunter2", "hunter2"),
+        ("DSN_OF_DB", "host=h user=u password=hunter2", "hunter2"),
+        ("SETTINGS", '{"db": [{"password": "hunter2"}]}', "hunter2"),
+        ("ENDPOINT", "https://h/x?api_key=hunter2#top", "hunter2"),
+        ("ANYTHING", "ghp_0123456789abcdef", "ghp_0123456789abcdef"),
+    ],
+)
+def test_what_a_child_gets_is_a_secret_if_its_name_or_its_form_says_so(
+    name: str, value: str, secret: str
+) -> None:
+    assert secret in hidden_of_env(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("USE_TOKEN", "true"),
+        ("PROXY_AUTH", "basic"),
+        ("MAX_TOKENS", "4096"),
+        ("KEY_FILE", "/srv/key"),
+        ("PROJECT", "/srv/projects/of/mine"),
+        ("HOMEPAGE", "https://h/x?page=hunter2"),
+    ],
+)
+def test_what_would_only_blur_the_log_is_no_secret(name: str, value: str) -> None:
+    assert hidden_of_env(**{name: value}) == set()
+
+
+def test_what_a_command_shows_to_be_a_secret_is_one() -> None:
+    text = '[servers.a]\ncommand = ["env", "API_KEY=hunter2", "x", "https://u:pw12345@h/d", "--depth=3"]\n'
+    config = load(text, env={}, read_secret=lambda path: path, source="test.toml")
+    assert set(secrets_of(config)) == {"hunter2", "pw12345"}
+
+
 PLAIN = """
 insecure_plain_secrets = true
 [servers.plc]
@@ -173,7 +221,7 @@ headers = { X-Auth-Token = "token-in-header" }
 def test_what_stands_plainly_in_the_file_is_a_secret_if_its_name_says_so() -> None:
     config = load(PLAIN, env={}, read_secret=lambda path: path, source="test.toml")
     assert {found for found in secrets_of(config) if found} == {
-        "key-in-url", "Basic dXNlcjpwdw==", "dXNlcjpwdw==", "plain-bearer",
+        "key-in-url", "Basic dXNlcjpwdw==", "dXNlcjpwdw==", "pw", "plain-bearer",
         "token-in-url", "plain-token", "proxy-password", "token-in-query", "token-in-header",
     }  # fmt: skip
 

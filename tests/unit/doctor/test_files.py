@@ -182,3 +182,11 @@ def test_a_program_has_no_interpreter(tmp_path: Path) -> None:
     assert interpreter_of(str(path)) is None
     path.write_bytes(b"#!\n")
     assert interpreter_of(str(path)) is None
+
+
+def test_the_token_for_reloads_is_looked_at_too(tmp_path: Path) -> None:
+    token = tmp_path / "reload.token"
+    token.write_text("hunter2hunter2hunter2")
+    token.chmod(0o644)
+    found = about(checked(f'[admin]\nreload_token_file = "{token}"\n', None), "admin.reload_token_file")
+    assert [level for level, _, _ in found] == ["problem"]

@@ -407,3 +407,25 @@ async def test_a_stream_that_breaks_off_is_gone(talk: Talk) -> None:
 )
 def test_only_the_code_that_is_there_for_it_makes_a_loss_sure(code: int, message: str, is_sure: bool) -> None:
     assert is_sure_loss(ErrorObject(code, message, None)) is is_sure
+
+
+@pytest.mark.parametrize("before", [170, 195, 480, 505])
+async def test_no_part_of_a_secret_shows_where_a_servers_words_are_cut(talk: Talk, before: int) -> None:
+    secret = "tok-AbCdEfGhIjKlMnOpQrStUvWxYz0123456789"
+    talk.http.redactor.redact([secret])
+
+    async def refuse(got: Got, answer: Answer) -> None:
+        await answer.send(400, {}, ("z" * before + secret + " is not allowed").encode())
+
+    talk.toy.on_call = refuse
+    with pytest.raises(UpstreamError) as caught:
+        await talk.call()
+    assert "tok" not in str(caught.value)
+
+    async def complain(got: Got, answer: Answer) -> None:
+        await answer.send(200, EVENTS, ("event: error\ndata: " + "z" * before + secret + "\n\n").encode())
+
+    talk.toy.on_call = complain
+    with pytest.raises(UpstreamError) as caught:
+        await talk.call()
+    assert "tok" not in str(caught.value)

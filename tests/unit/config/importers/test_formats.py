@@ -1,5 +1,7 @@
 """Which format a file is taken for, and what is said when it is none or no good."""
 
+import json
+
 import pytest
 
 from edge.cli.arguments import FORMAT_NAMES
@@ -138,3 +140,28 @@ def test_a_secret_in_a_command_is_not_what_the_server_is_called() -> None:
     assert "[servers.server-github]" in result.text
     said = [result.text, *result.variables, *(f"{note.place} {note.text}" for note in result.notes)]
     assert not any("ghp" in each.lower() for each in said)
+
+
+@pytest.mark.parametrize(
+    ("server", "kept"),
+    [
+        (
+            {"command": "npx", "args": ["mcp-remote", "https://h.example.com/sse?a=1&api_key=hunter2"]},
+            "mcp-remote 'https://h.example.com/sse?a=1&api_key='",
+        ),
+        ({"command": "npx", "args": ["x", "--url=https://h.example.com/?token=hunter2"]}, "--url=https://h"),
+        ({"command": "npx", "args": ["x", "--header=Authorization: Bearer hunter2"]}, "Authorization: "),
+        ({"command": "npx", "args": ["x", "--config", '{"token":"hunter2"}']}, "--config"),
+        ({"command": "npx", "args": ["x", '--config={"token":"hunter2"}']}, "--config="),
+        ({"command": "npx", "args": ["x", "--conn", "Server=db;User=sa;Password=hunter2"]}, "--conn"),
+        ({"command": "npx", "args": ["x", "--api-key", "hunter2="]}, "--api-key"),
+        ({"command": "x", "env": {"BASIC_AUTH": "admin:hunter2"}}, "BASIC_AUTH"),
+        ({"command": "x", "env": {"CONNECTION_STRING": "Server=db;Password=hunter2"}}, "CONNECTION_STRING"),
+        ({"url": "https://h.example.com/mcp", "headers": {"X-Auth": "hunter2"}}, "X-Auth"),
+    ],
+)
+def test_no_secret_of_the_file_gets_into_the_config(server: dict[str, object], kept: str) -> None:
+    result = import_text(json.dumps({"mcpServers": {"a": server}}), source="f")
+    assert "hunter2" not in result.text
+    assert kept in result.text
+    assert len(result.variables) == 1
