@@ -38,7 +38,8 @@ def connect_stdio(
     status: Status | None = None,
     cgroups: Delegated | None = None,
 ) -> Connect:
-    """The `Connect` of one child; with a `status`, its detail shows pid, memory and last stderr lines.
+    """The `Connect` of one child; with a `status`, its detail shows pid, memory, CPU time, pressure and last
+    stderr lines.
 
     With `cgroups`, it gets one of its own there, at each start.
     """
@@ -162,7 +163,10 @@ class StdioConversation:
                         pid=child.pid,
                         stderr=self._stderr.last,
                         memory_bytes=lambda: child.usage().memory_bytes,
+                        cpu_s=lambda: round(child.usage().cpu_s, 3),
                     )
+                    if child.usage().stalled_s:  # the kernel tells
+                        self._status.detail["pressure_stalled_s"] = lambda: dict(child.usage().stalled_s)
                 try:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._read, child)
@@ -189,8 +193,8 @@ class StdioConversation:
             if self._child is not None and self._processes is not None:
                 self._processes.ended(self._child.usage)
             if self._status is not None:
-                self._status.detail.pop("pid", None)
-                self._status.detail.pop("memory_bytes", None)
+                for name in ("pid", "memory_bytes", "cpu_s", "pressure_stalled_s"):
+                    self._status.detail.pop(name, None)
         if self._ended is not None:
             raise self._ended
 

@@ -171,6 +171,7 @@ def test_every_word_in_backticks_that_looks_like_a_key_is_one() -> None:
                 is_log_field = topic == "logs" and word in {"took_s", "retry_s", "within_s"}
                 is_metric = word.startswith("mcp_edge_")
                 is_member = topic == "health" and word in {"rtt_s", "next_attempt_in_s", "backoff_s"}
+                is_member |= topic == "health" and word in {"cpu_s", "pressure_stalled_s"}
                 is_member |= topic == "hub" and word in {"message_bytes"}
                 assert word in keys or is_log_field or is_metric or is_member, f"{topic}: {word}"
 
@@ -340,7 +341,9 @@ def test_the_members_that_everybody_sees_are_in_the_health_page() -> None:
     told = {word for cells in rows("health", "Reading a line") for word in quoted(cells[0])}
     assert told | {"name"} >= admin.FOR_EVERYBODY
     of_links = {"url", "published_as", "kind", "session", "is_resumable", "edge", "peer", "is_suspended"}
-    assert told - admin.FOR_EVERYBODY == {"reason", "last_error", "pid", "stderr", "memory_bytes"} | of_links
+    of_processes = {"pid", "stderr", "memory_bytes", "cpu_s", "pressure_stalled_s"}
+    waited_for = {"cpu", "memory", "io"}
+    assert told - waited_for - admin.FOR_EVERYBODY == {"reason", "last_error"} | of_processes | of_links
 
 
 def test_every_log_message_is_in_the_logs_page_with_its_level() -> None:
