@@ -47,6 +47,7 @@ VERDICT_S = 60.0
 
 STEADY_S = 1.0
 LOOK_S = 0.1
+HANGS = "the reload before this one still waits for its files; is a mount not answering?"
 NO_FILE = "there is no config that could be loaded again: it came from the command line"
 
 
@@ -61,6 +62,8 @@ class Reloading:
         self._app = app
         self._load = load
         self._load_limit_s = load_limit_s
+        # One that hangs keeps its thread. It must not be one of those that look up hosts' names for everybody.
+        self._loading = trio.CapacityLimiter(1)
 
     async def apply(self, asked: ReloadOptions) -> Verdict:
         """Load the config and put it in force. What is wrong with it is in the verdict."""
@@ -83,12 +86,7 @@ class Reloading:
         try:
             if self._load is None:
                 raise ConfigError([Problem("", NO_FILE)])
-            # It reads files, which may hang for longer than the rest of us has to live.
-            with trio.move_on_after(self._load_limit_s):
-                loaded = await trio.to_thread.run_sync(self._load, abandon_on_cancel=True)
-            if loaded is None:
-                text = f"its files could not be read within {self._load_limit_s:g} s"
-                raise ConfigError([Problem("", text)])
+            loaded = await self._read(self._load)
             changes = changes_from(before, loaded)
             if asked.plan or changes.is_empty:
                 return verdict_of("planned" if asked.plan else "unchanged", loaded, changes)
@@ -108,6 +106,19 @@ class Reloading:
                 return verdict_of("not rolled back", loaded, changes, problems=found)
             return verdict_of("rolled back", loaded, changes, problems=found)
         return verdict_of("reloaded", loaded, changes, warnings=self._doubts(changes, late))
+
+    async def _read(self, load: Load) -> Loaded:
+        """What `load` gives; it reads files, which may hang for longer than the rest of us has to live. Raises:
+        ConfigError, at once as long as an earlier one hangs."""
+        if not self._loading.available_tokens:
+            raise ConfigError([Problem("", HANGS)])
+        loaded: Loaded | None = None
+        with trio.move_on_after(self._load_limit_s):
+            loaded = await trio.to_thread.run_sync(load, abandon_on_cancel=True, limiter=self._loading)
+        if loaded is None:
+            text = f"its files could not be read within {self._load_limit_s:g} s"
+            raise ConfigError([Problem("", text)])
+        return loaded
 
     def _doubts(self, changes: Changes, late: Set[PartKey]) -> tuple[str, ...]:
         """What is in force now and does not work: servers that are not up yet, sockets that nobody answers.

@@ -267,6 +267,7 @@ SERVER_COLUMNS: Sequence[Column] = (
     *(SERVER_NAME, STATE, FOR, HEARD, TOOLS, RESTARTS),
     ("process", "number", lambda record: text(record.get("pid"))),
     ("memory", "number", lambda record: size(record.get("memory_bytes"))),
+    ("CPU time", "number", lambda record: "" if record.get("cpu_s") is None else ago(record["cpu_s"])),
     NOTE,
 )
 LINK_COLUMNS: Sequence[Column] = (

@@ -42,7 +42,8 @@ def connect_stdio(
     cgroups: Delegated | None = None,
     redactor: Redactor | None = None,
 ) -> Connect:
-    """The `Connect` of one child; with a `status`, its detail shows pid, memory and last stderr lines.
+    """The `Connect` of one child; with a `status`, its detail shows pid, memory, CPU time, pressure and last
+    stderr lines.
 
     With `cgroups`, it gets one of its own there, at each start. Where what it prints is shortened or shown in pieces,
     `redactor` has taken the secrets out before.

@@ -100,6 +100,17 @@ async def test_a_good_server_is_up_and_answers() -> None:
         assert (caught.value.code, caught.value.data) == (-32602, '{"n":1.0}')
 
 
+async def test_while_it_runs_its_record_tells_what_it_takes() -> None:
+    members = {"pid", "memory_bytes", "cpu_s"}
+    async with running(Rig()) as rig:
+        record = rig.status.report(trio.current_time())
+        assert record.keys() >= members
+        assert record["memory_bytes"] > 0
+        assert record["cpu_s"] >= 0
+        assert record["stalled_s"] == {}, "only a cgroup of its own tells"
+    assert members.isdisjoint(rig.status.report(trio.current_time()))
+
+
 async def test_it_ends_in_order_when_the_intake_is_cancelled() -> None:
     rig = Rig()
     with trio.fail_after(20):

@@ -1,8 +1,6 @@
 """What a reload tells of itself, and how long it waits for whom."""
 
 import signal
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -53,46 +51,6 @@ class Files:
 
     def __call__(self) -> Loaded:
         return Loaded(config=next(self._configs), source="test.toml")
-
-
-# -- reading it
-
-
-class HangingFiles:
-    """Reading them the first time takes until `hang` is set."""
-
-    def __init__(self, config: EdgeConfig) -> None:
-        self.hang = threading.Event()
-        self._config = config
-        self._is_first = True
-
-    def __call__(self) -> Loaded:
-        if self._is_first:
-            self._is_first = False
-            self.hang.wait()
-        return Loaded(config=self._config, source="test.toml")
-
-
-@pytest.fixture
-def hanging() -> Iterator[HangingFiles]:
-    files = HangingFiles(quiet_config(server("a")))
-    yield files
-    files.hang.set()
-
-
-async def test_files_that_cannot_be_read_in_time_are_refused_and_the_next_reload_reads_them_again(
-    autojump_clock: Clock, hanging: HangingFiles
-) -> None:
-    app = memory_app(quiet_config(), hanging, scripted, load_limit_s=30.0)
-    async with running(app):
-        with trio.fail_after(60):
-            verdict = await app.reloads.ask(PLAIN)
-        assert (verdict.result, [problem.text for problem in verdict.problems]) == (
-            "refused",
-            ["its files could not be read within 30 s"],
-        )
-        autojump_clock.autojump_threshold = float("inf")  # else it jumps over the time that a thread needs
-        assert (await app.reloads.ask(PLAIN)).added == ("server a",)
 
 
 # -- what it says of what is in force then

@@ -359,10 +359,10 @@ async def test_process_and_memory_are_shown_where_they_are_known(admin: Admin) -
     git = admin.health.add("server:git")
     git.ready()
     text = Page((await admin.ask("/status"))[2]).text
-    assert {"process", "memory"}.isdisjoint(text)
-    git.detail |= {"pid": 4711, "memory_bytes": 50 * 2**20}
+    assert {"process", "memory", "CPU time"}.isdisjoint(text)
+    git.detail |= {"pid": 4711, "memory_bytes": 50 * 2**20, "cpu_s": 65.2}
     text = Page((await admin.ask("/status"))[2]).text
-    assert {"process", "4711", "memory", "50 MiB"} <= set(text)
+    assert {"process", "4711", "memory", "50 MiB", "CPU time", "1 min 5 s"} <= set(text)
 
 
 async def test_a_config_that_was_refused_is_told_with_its_problems_and_only_here(admin: Admin) -> None:
