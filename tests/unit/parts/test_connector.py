@@ -1,15 +1,18 @@
 """The links of an uplink, as the servers that they publish come and go."""
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.support.gateway_rig import ToolServer, gateway, hang
+from edge.parts.connector import Uplink
+from edge.parts.link_store import LinkStore
+from tests.support.gateway_rig import Rig, ToolServer, gateway, hang
 from tests.support.toy_link import ToyCarrier, ToyDialect, ToyHub
-from tests.support.uplink_rig import uplink
+from tests.support.uplink_rig import UplinkRig, uplink
 
 LINKS = {"box-a": "a"}
 CALL = '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "hang", "arguments": {}}}'
@@ -100,3 +103,46 @@ async def test_a_link_begins_when_its_namesake_has_really_ended(
             up.uplink.update(links, 10)
         await trio.sleep(30)
         assert hub.attempts == [0, began + 10 + 1]  # cancelled after ten, closed one later
+
+
+def renamed(up: UplinkRig, rig: Rig, **links: str) -> Uplink:
+    """Another table that leads to the same hub, with these links, and knows the same names."""
+    return Uplink(
+        replace(up.config, name="renamed"),
+        {name.replace("_", "-"): server for name, server in links.items()},
+        gateway=rig.gateway,
+        sessions=rig.sessions,
+        metrics=rig.metrics,
+        names=up.names,
+        add_status=up.health.add,
+        store=LinkStore(None),
+        env=up.env,
+        read_secret=str,
+        learn=up.learned.append,
+    )
+
+
+async def test_a_link_waits_for_its_namesake_in_another_table(
+    autojump_clock: MockClock, hubs: dict[str, ToyHub]
+) -> None:
+    """Both go to one hub: it would throw out the older one, with the call that is under way."""
+    async with (
+        gateway(ToolServer(hang=hang)) as rig,
+        uplink(rig, "ws://hub") as up,
+        trio.open_nursery() as nursery,
+    ):
+        hub = hubs["box-a"]
+        await busy(hub)
+        other = renamed(up, rig, box_a="a", box_b="a")
+        await nursery.start(other.run)
+        await trio.sleep(5)
+        assert [status.reason for status in other.statuses] == [
+            "waits until another one of its name has left",
+            "",
+        ]
+        assert (len(hub.attempts), len(hubs["box-b"].attempts)) == (1, 1)
+        left_at = trio.current_time()
+        up.uplink.update({}, 10)
+        await trio.sleep(30)
+        assert hub.attempts == [0, left_at + 10 + 1]
+        nursery.cancel_scope.cancel()
