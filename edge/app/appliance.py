@@ -9,8 +9,7 @@ mend rises from here, and the process ends.
 import logging
 import os
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -65,8 +64,8 @@ class App:
 
     `load` loads the config anew for a reload; None: there is nothing to load, and SIGHUP ends us. `env` and
     `read_secret` are for tokens that are read again for each connection out; `state` is where polling links keep
-    their session ids. `inherited` are sockets that systemd listens on for us. `gives_up`: end when every link has
-    been given up, as there is nothing else to do. `cgroups`: where each stdio server gets one of its
+    their session ids. `addresses` opens what we listen on; with None, nothing is inherited. `gives_up`: end when every
+    link has been given up, as there is nothing else to do. `cgroups`: where each stdio server gets one of its
     own. `load_limit_s`: how long `load` may take in a reload.
     """
 
@@ -79,7 +78,7 @@ class App:
         env: Mapping[str, str] = MappingProxyType({}),
         read_secret: Callable[[str], str] = unreadable,
         state: Path | None = None,
-        inherited: Sequence[socket.socket] = (),
+        addresses: Addresses | None = None,
         notify: SdNotify | None = None,
         gives_up: bool = False,
         cgroups: Delegated | None = None,
@@ -92,7 +91,7 @@ class App:
         self._gives_up = gives_up
         self.metrics = Metrics(methods=METHODS)
         self.health = Health(clean=redactor.clean)
-        self.sockets = Addresses(inherited)
+        self.sockets = addresses or Addresses()
         self.upstreams: dict[str, Upstream] = {}
         self.uplinks: dict[str, Uplink] = {}
         self._listeners: dict[str, Listener] = {}

@@ -31,6 +31,7 @@ from edge.parts.cors import CrossOrigin
 from edge.parts.gateway import Gateway
 from edge.parts.http_face import HttpFace
 from edge.parts.http_upstream import connect_http
+from edge.parts.link_names import LinkNames
 from edge.parts.listener import Listener
 from edge.parts.reload_face import ControlFace, Reload, ReloadDesk
 from edge.parts.sessions import Sessions
@@ -96,6 +97,7 @@ class Workshop:
         self._state = state
         self._cgroups = cgroups
         self._attach_edges = attach_edges
+        self._link_names = LinkNames()
         self._reload = reload
         self._info = info
 
@@ -300,6 +302,7 @@ class Workshop:
             gateway=self._gateway,
             sessions=self._sessions,
             metrics=self._metrics,
+            names=self._link_names,
             add_status=self._health.make,
             store=LinkStore(self._state),
             env=self._env,

@@ -18,6 +18,7 @@ from edge.cli.output import harmless, hiding, say
 from edge.config.model import EdgeConfig, LogConfig, StdioServerConfig
 from edge.errors import ConfigError, EdgeError, leaves
 from edge.log import set_up
+from edge.net.addresses import Addresses
 from edge.net.cgroup import Delegated, NotDelegated, claim
 from edge.net.listen import inherited_from
 from edge.redaction import Redactor
@@ -64,7 +65,7 @@ def serve(
         env=env,
         read_secret=secret_reader(),
         state=state_directory(env),
-        inherited=inherited_from(env, os.getpid()),
+        addresses=Addresses(inherited_from(env, os.getpid())),
         notify=SdNotify.from_env(env, os.getpid()),
         gives_up=gives_up,
         cgroups=claimed_cgroups(config),

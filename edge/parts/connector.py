@@ -6,7 +6,7 @@ its links let calls in flight end and leave in an orderly way; its slot bounds t
 
 import random
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -20,6 +20,7 @@ from edge.parts.gateway import Gateway
 from edge.parts.kept_link import KeptLink
 from edge.parts.link import Link
 from edge.parts.link_face import LinkFace
+from edge.parts.link_names import LinkNames
 from edge.parts.link_store import LinkStore
 from edge.parts.sessions import Sessions
 from edge.parts.uplink_way import Way
@@ -29,8 +30,8 @@ from edge.parts.views import group_key
 class Uplink:
     """A part. `links` are the names it publishes, each with the server behind it (`UplinkConfig.links`).
 
-    `add_status` makes the status of a key; `env`, `read_secret` and `learn` are for tokens that are read again
-    (parts/uplink_way.py).
+    `names` are those that links have at their hubs, of all uplinks there are. `add_status` makes the status of a key;
+    `env`, `read_secret` and `learn` are for tokens that are read again (parts/uplink_way.py).
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Uplink:
         gateway: Gateway,
         sessions: Sessions,
         metrics: Metrics,
+        names: LinkNames,
         add_status: Callable[[str], Status],
         store: LinkStore,
         env: Mapping[str, str],
@@ -53,6 +55,7 @@ class Uplink:
         self._gateway = gateway
         self._sessions = sessions
         self._metrics = metrics
+        self._names = names
         self._add_status = add_status
         self._store = store
         self._env = env
@@ -61,7 +64,7 @@ class Uplink:
         self._rng = rng
         self._home: trio.Nursery | None = None
         self._is_stopping = False
-        self._leaving: dict[KeptLink, trio.Event] = {}  # each with its end
+        self._leaving: set[KeptLink] = set()
         self.links = [self._kept(name, server) for name, server in links.items()]
 
     async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED) -> None:
@@ -70,7 +73,7 @@ class Uplink:
             async with trio.open_nursery() as nursery:
                 self._home = nursery
                 for link in self.links:
-                    nursery.start_soon(self._follow, (), link)
+                    nursery.start_soon(self._follow, link)
                 nursery.start_soon(self._watch)
                 with trio.CancelScope() as intake:
                     task_status.started(intake)
@@ -95,11 +98,10 @@ class Uplink:
         if self._home is None or self._is_stopping:
             return  # its next run starts what is there then
         for link in gone:
-            self._leaving[link] = trio.Event()
+            self._leaving.add(link)
             self._home.start_soon(self._leave, link, leave_s)
         for link in new:
-            before = [has_left for older, has_left in self._leaving.items() if older.name == link.name]
-            self._home.start_soon(self._follow, before, link)
+            self._home.start_soon(self._follow, link)
 
     async def _leave(self, link: KeptLink, leave_s: float) -> None:
         try:
@@ -108,14 +110,17 @@ class Uplink:
             link.abandon()
             await link.wait_ended()
         finally:
-            self._leaving.pop(link).set()
+            self._leaving.remove(link)
 
-    async def _follow(self, before: Sequence[trio.Event], link: KeptLink) -> None:
-        """Two of one name would throw each other out at the hub. Nobody may want it any more when its turn comes."""
-        for has_left in before:
-            await has_left.wait()
-        if link in self.links and not self._is_stopping:
-            await link.run()
+    async def _follow(self, link: KeptLink) -> None:
+        """Nobody may want it any more when its turn comes."""
+
+        def waits() -> None:
+            link.status.starting("waits until another one of its name has left")
+
+        async with self._names.hold(self._config, link.name, waits):
+            if link in self.links and not self._is_stopping:
+                await link.run()
 
     @property
     def statuses(self) -> list[Status]:

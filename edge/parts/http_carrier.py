@@ -62,7 +62,7 @@ class HttpCarrier:
     def perform(self, command: Command) -> None:
         match command:
             case OpenStream() | HttpCall():
-                if self._ending.is_set():
+                if self._ending.is_set() or self._is_over:
                     return
                 if isinstance(command, HttpCall) and command.method == "POST":
                     self._n_posts += 1
@@ -106,7 +106,11 @@ class HttpCarrier:
                 for command in self._waiting:
                     start(command)
                 self._waiting.clear()
-                await self._ending.wait()
+                try:
+                    await self._ending.wait()
+                except trio.Cancelled:  # others on their way out may still have something to say
+                    self._is_over = True
+                    raise
                 for scope in lasting:
                     scope.cancel()
                 while self._n_posts:

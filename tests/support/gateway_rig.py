@@ -187,12 +187,13 @@ class Rig:
         assert self._nursery is not None
         pair = trio.testing.lockstep_stream_pair if lockstep else trio.testing.memory_stream_pair
         ours, theirs = pair()
-        self._nursery.start_soon(self._serve, theirs)
+        self._nursery.start_soon(self.serve, theirs)
         client = Client(ours, path)
         self._clients.append(client)
         return client
 
-    async def _serve(self, stream: trio.abc.Stream) -> None:
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """One connection, to its end."""
         await serve_connection(stream, self.face, self._limits, peer="test", connections=self.connections)
 
     def again(self, client: Client, *, lockstep: bool = False) -> Client:

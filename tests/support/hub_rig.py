@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,8 +12,10 @@ from edge.config.hub import HubConfig, HubEdge
 from edge.config.model import GatewayConfig
 from edge.health import Health
 from edge.metrics import Metrics
+from edge.net.listen import open_listeners
 from edge.parts.acceptor import Acceptor
 from edge.parts.gateway import Gateway
+from edge.parts.listener import Acceptor as ListeningSocket
 from edge.parts.relay import Call
 from edge.parts.sessions import InFlight
 from edge.parts.upstream import Upstream
@@ -43,7 +45,12 @@ def hub_config(*edges: str, **more: Any) -> HubConfig:
 class HubRig:
     """A hub and all that can be seen of it."""
 
-    def __init__(self, config: HubConfig, taken: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        config: HubConfig,
+        taken: frozenset[str] = frozenset(),
+        open_address: Callable[[str], Awaitable[Sequence[ListeningSocket]]] = open_listeners,
+    ) -> None:
         self.config = config
         self.metrics = Metrics(methods=METHODS)
         self.health = Health()
@@ -57,6 +64,7 @@ class HubRig:
             health=self.health,
             metrics=self.metrics,
             status=self.health.add("listener:hub"),
+            open_address=open_address,
         )
         self.intake: trio.CancelScope | None = None
 

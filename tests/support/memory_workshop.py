@@ -27,7 +27,7 @@ def quiet_config(*servers: StdioServerConfig | HttpServerConfig, **tables: objec
 
 
 class MemoryWorkshop(Workshop):
-    """Builds servers over what `script` gives for them, and everything else as usual."""
+    """Builds servers that would be processes over what `script` gives for them, and everything else as usual."""
 
     def __init__(self, app: App, script: Callable[[PartSpec], ScriptedServer]) -> None:
         self._app = app
@@ -37,7 +37,7 @@ class MemoryWorkshop(Workshop):
     def build(
         self, key: PartKey, spec: PartSpec, loaded: Loaded, box: str, *, is_late: bool = False
     ) -> Built:
-        if not isinstance(spec, StdioServerConfig | HttpServerConfig):
+        if not isinstance(spec, StdioServerConfig):
             return self._usual.build(key, spec, loaded, box, is_late=is_late)
         status = self._app.health.make(f"server:{spec.name}", required=spec.required)
         upstream = Upstream(
@@ -54,7 +54,7 @@ class MemoryWorkshop(Workshop):
             part = Required(upstream, limit_s=start_limit_s(spec))
 
         def update(new: PartSpec, loaded: Loaded) -> Callable[[], None]:
-            assert isinstance(new, StdioServerConfig | HttpServerConfig)
+            assert isinstance(new, StdioServerConfig)
             backoff = backoff_of(new)
             return lambda: upstream.update(new, backoff)
 

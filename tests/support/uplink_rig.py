@@ -11,6 +11,7 @@ from edge.config.secrets import SecretRef
 from edge.config.uplinks import UplinkConfig
 from edge.health import Health, Status
 from edge.parts.connector import Uplink
+from edge.parts.link_names import LinkNames
 from edge.parts.link_store import LinkStore
 from tests.support.gateway_rig import Rig
 
@@ -28,6 +29,8 @@ QUICK = BackoffConfig(first_s=0.01, limit_s=0.05)
 
 class UplinkRig:
     def __init__(self, rig: Rig, config: UplinkConfig, store: LinkStore) -> None:
+        self.config = config
+        self.names = LinkNames()
         self.env = {"TOKEN": "secret-1"}
         self.learned: list[str] = []
         self.health = Health()
@@ -40,6 +43,7 @@ class UplinkRig:
             gateway=rig.gateway,
             sessions=rig.sessions,
             metrics=rig.metrics,
+            names=self.names,
             add_status=self.health.add,
             store=store,
             env=self.env,

@@ -3,13 +3,16 @@
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.support.gateway_rig import ToolServer, gateway, hang
+from edge.parts.connector import Uplink
+from edge.parts.link_store import LinkStore
+from tests.support.gateway_rig import Rig, ToolServer, gateway, hang
 from tests.support.toy_link import ToyCarrier, ToyDialect, ToyHub
 from tests.support.uplink_rig import UplinkRig, uplink
 
@@ -47,13 +50,17 @@ def hubs(monkeypatch: pytest.MonkeyPatch) -> dict[str, ToyHub]:
 async def busy(hubs: dict[str, ToyHub]) -> AsyncIterator[tuple[UplinkRig, ToyHub]]:
     """An uplink with one link, and its hub; a call that does not end is under way over it."""
     async with gateway(ToolServer(hang=hang)) as rig, uplink(rig, "ws://hub") as up:
-        hub = hubs["box-a"]
-        if hub.carrier is None:
-            await hub.up.wait()
-        await wait_all_tasks_blocked()
-        hub.send(CALL)
-        await wait_all_tasks_blocked()
-        yield up, hub
+        await call_over(hubs["box-a"])
+        yield up, hubs["box-a"]
+
+
+async def call_over(hub: ToyHub) -> None:
+    """A call that does not end is under way over this hub's link then."""
+    if hub.carrier is None:
+        await hub.up.wait()
+    await wait_all_tasks_blocked()
+    hub.send(CALL)
+    await wait_all_tasks_blocked()
 
 
 async def test_a_link_that_is_removed_while_it_waits_for_its_namesake_never_begins(
@@ -91,3 +98,46 @@ async def test_a_link_begins_when_its_namesake_has_really_ended(
             up.uplink.update(links, 10)
         await trio.sleep(30)
         assert hub.attempts == [0, began + 10 + 1]  # cancelled after ten, closed one later
+
+
+def renamed(up: UplinkRig, rig: Rig, **links: str) -> Uplink:
+    """Another table that leads to the same hub, with these links, and knows the same names."""
+    return Uplink(
+        replace(up.config, name="renamed"),
+        {name.replace("_", "-"): server for name, server in links.items()},
+        gateway=rig.gateway,
+        sessions=rig.sessions,
+        metrics=rig.metrics,
+        names=up.names,
+        add_status=up.health.add,
+        store=LinkStore(None),
+        env=up.env,
+        read_secret=str,
+        learn=up.learned.append,
+    )
+
+
+async def test_a_link_waits_for_its_namesake_in_another_table(
+    autojump_clock: MockClock, hubs: dict[str, ToyHub]
+) -> None:
+    """Both go to one hub: it would throw out the older one, with the call that is under way."""
+    async with (
+        gateway(ToolServer(hang=hang)) as rig,
+        uplink(rig, "ws://hub") as up,
+        trio.open_nursery() as nursery,
+    ):
+        hub = hubs["box-a"]
+        await call_over(hub)
+        other = renamed(up, rig, box_a="a", box_b="a")
+        await nursery.start(other.run)
+        await trio.sleep(5)
+        assert [status.reason for status in other.statuses] == [
+            "waits until another one of its name has left",
+            "",
+        ]
+        assert (len(hub.attempts), len(hubs["box-b"].attempts)) == (1, 1)
+        left_at = trio.current_time()
+        up.uplink.update({}, 10)
+        await trio.sleep(30)
+        assert hub.attempts == [0, left_at + 10 + 1]
+        nursery.cancel_scope.cancel()

@@ -249,3 +249,19 @@ async def test_a_command_for_another_carrier_is_a_bug() -> None:
     async with carrying(accepted) as rig:
         with pytest.raises(AssertionError):
             rig.carrier.perform(Push("x"))
+
+
+async def test_what_is_said_after_a_carrier_was_cancelled_goes_nowhere(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """An answer may come to its end in the very step in which the link is cut off."""
+    async with trio.open_nursery() as nursery:
+        net = MemoryNet(ToyServer(accepted), nursery)
+        rig = CarrierRig(net, ToyServer(accepted), 1)
+        async with trio.open_nursery() as running:
+            running.start_soon(rig.carrier.run, rig.feed)
+            await trio.testing.wait_all_tasks_blocked()
+            running.cancel_scope.cancel()
+        rig.carrier.perform(post("late"))
+        await rig.carrier.flush()
+    assert (rig.events, net.wires) == ([], [])
