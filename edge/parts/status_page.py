@@ -162,7 +162,7 @@ def trouble_item(kind: str, record: Record) -> str:
 RELOADS = {
     "refused": ("refused at", "The one before stays in force."),
     "rolled back": ("taken back at", "The one before is in force again."),
-    "not rolled back": ("not good, and could not be taken back at", "It stays in force."),
+    "not rolled back": ("could not be taken back at", "It stays in force."),
 }
 """What is said of a reload that did not end well."""
 

@@ -450,28 +450,3 @@ async def test_callers_on_this_machine_are_told_why(admin: Admin, peer: str) -> 
     admin.peer = peer
     for target in ("/readyz?verbose", "/health", "/status"):
         assert "cannot open the repository" in (await admin.ask(target))[2]
-
-
-@pytest.mark.parametrize(
-    ("result", "told"),
-    [
-        ("rolled back", {"taken back at 2023-11-14 22:13:20 UTC", "The one before is in force again."}),
-        (
-            "not rolled back",
-            {"not good, and could not be taken back at 2023-11-14 22:13:20 UTC", "It stays in force."},
-        ),
-    ],
-)
-async def test_a_config_that_was_to_be_taken_back_is_told_as_what_it_came_to(
-    result: str, told: set[str], admin: Admin
-) -> None:
-    admin.health.add("listener:gateway").ready()
-    admin.health.config = ConfigState(
-        source="x",
-        loaded_at=0.0,
-        last_reload_at=1_700_000_000.0,
-        last_reload_ok=False,
-        last_reload_result=result,
-    )
-    assert told <= set(Page((await admin.ask("/status"))[2]).text)
-    assert json.loads((await admin.ask("/health"))[2])["config"]["last_reload_result"] == result
