@@ -1,7 +1,6 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,11 +61,6 @@ async def test_what_does_not_count_is_not_given_as_the_reason(capsys: pytest.Cap
         status.remove("server:git")
         assert await ask(f"http://{address}") == 0
         assert capsys.readouterr().out == ("OK - plant-7: 0 of 1 edges ready; the last reload was refused\n")
-        status.config = replace(status.config, last_reload_result="not rolled back")
-        assert await ask(f"http://{address}") == 0
-        assert capsys.readouterr().out == (
-            "OK - plant-7: 0 of 1 edges ready; the last reload was not rolled back\n"
-        )
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ async def test_a_command_that_does_not_exist_is_named_with_the_path() -> None:
         assert rig.status.last_error.startswith(
             "could not be started: the command no-such-server was not found"
         )
-        assert f"PATH={os.environ['PATH']}"[:40] in rig.status.last_error
+        assert "in PATH (" in rig.status.last_error
         with pytest.raises(Unavailable) as caught:
             await rig.call("echo")
         assert "PATH" not in str(caught.value)
