@@ -362,13 +362,18 @@ def changes(old: File, new: File, config: EdgeConfig) -> dict[str, set[str]]:
     updated = {name for name in both - restarted if older[name] != newer[name]}
     if old.page_size != new.page_size:
         updated.add("gateway")
+    edges_before, edges = (edges_of(file) for file in ((old, new) if "hub" in both else (EMPTY, EMPTY)))
     return {
-        "added": set(newer) - set(older),
-        "removed": set(older) - set(newer),
+        "added": (set(newer) - set(older)) | (edges - edges_before),
+        "removed": (set(older) - set(newer)) | (edges_before - edges),
         "restarted": restarted,
         "updated": updated,
         "unchanged": (both | {"sessions"}) - restarted - updated,
     }
+
+
+def edges_of(file: File) -> set[str]:
+    return set() if file.hub is None else {f"edge {name}" for name in file.hub.settings}
 
 
 STDIO = Table(("stdio", "x"), 30.0)
