@@ -162,9 +162,10 @@ class App:
         self.health.config = ConfigState(source=loaded.source, loaded_at=self.metrics.wall())
         supervisor = self.supervisor = Supervisor([built.slot for built in self.built.values()])
         self.put_in_force()
+        outlives_terminal = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as nohup has it
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._obey, signals, nursery.cancel_scope)
+                nursery.start_soon(self._obey, signals, nursery.cancel_scope, outlives_terminal)
                 nursery.start_soon(self.notify.run, self.sentence)
                 if self._gives_up:
                     nursery.start_soon(self._end_when_given_up)
@@ -328,12 +329,16 @@ class App:
 
     # -- what it is told
 
-    async def _obey(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
+    async def _obey(
+        self, signals: AsyncIterator[int], everything: trio.CancelScope, outlives_terminal: bool
+    ) -> None:
         has_terminal = can_open_terminal()
         async for number in signals:
             has_hung_up = has_terminal and not can_open_terminal()  # then SIGHUP means what it is named for
-            if number != signal.SIGHUP or has_hung_up or not self._can_load:
+            if number != signal.SIGHUP or ((has_hung_up or not self._can_load) and not outlives_terminal):
                 break
+            if not self._can_load:
+                continue
             try:
                 self.reloads.poke()
             except TooManyReloads as exc:

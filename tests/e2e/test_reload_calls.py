@@ -198,32 +198,69 @@ def test_what_cannot_be_put_back_stays_in_force_and_the_verdict_says_so() -> Non
 # -- the process: a terminal, systemd
 
 
-def test_the_end_of_its_terminal_ends_it(tmp_path: Path) -> None:
-    config = tmp_path / "c.toml"
+def at_a_terminal(folder: Path, *, nohup: bool = False) -> tuple[int, int]:
+    """Its process id, and the other end of its terminal."""
+    config = folder / "c.toml"
     config.write_text(toy_server("a") + ADDRESSES.format(more=""))
     pid, terminal = pty.fork()
     if pid == 0:
+        if nohup:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.execve(
             sys.executable,
             [sys.executable, "-I", "-S", str(PYZ), "run", "-c", str(config)],
-            {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)},
+            {"PATH": os.environ["PATH"], "HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)},
         )
+    return pid, terminal
+
+
+def heard(terminal: int, word: bytes) -> bytes:
+    """What it says until it says this."""
     said = b""
-    while b"is ready" not in said:
+    while word not in said:
         said += os.read(terminal, 4096)
-    os.kill(pid, signal.SIGHUP)
-    while b"config unchanged" not in said:
-        said += os.read(terminal, 4096)
-    os.close(terminal)  # the kernel sends SIGHUP
+    return said
+
+
+def ended(pid: int) -> int | None:
+    """Its exit code; None if it has to be killed after 30 s."""
     deadline = time.monotonic() + 30
-    while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+    while (found := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
         time.sleep(0.05)
-    if ended[0] != pid:
+    if found[0] != pid:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    assert ended[0] == pid, said
+        return None
+    return os.waitstatus_to_exitcode(found[1])
+
+
+def test_the_end_of_its_terminal_ends_it(tmp_path: Path) -> None:
+    pid, terminal = at_a_terminal(tmp_path)
+    heard(terminal, b"is ready")
+    os.kill(pid, signal.SIGHUP)
+    heard(terminal, b"config unchanged")
+    os.close(terminal)  # the kernel sends SIGHUP
     # In an orderly way; 120 is Python's word for last lines that there is no terminal for.
-    assert os.waitstatus_to_exitcode(ended[1]) in (0, 120)
+    assert ended(pid) in (0, 120)
+
+
+def test_started_with_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
+    pid, terminal = at_a_terminal(tmp_path, nohup=True)
+    said = heard(terminal, b"is ready")
+    os.close(terminal)
+    try:
+        # It has had the kernel's SIGHUP before it gets to this.
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(PYZ), "reload", "-c", str(tmp_path / "c.toml")],
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, "nothing has changed" in done.stdout) == (0, True), (said, done)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        assert ended(pid) in (0, 120)
 
 
 @contextmanager
