@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import socket
 import struct
 import tomllib
@@ -13,6 +14,7 @@ from edge.config.diff import ControlSpec
 SYSTEM_CONFIG = Path("/etc/mcp-edge/config.toml")
 SYSTEM_RUNTIME = "/run/mcp-edge"  # RuntimeDirectory= of the unit
 OFF = "off"
+CONTROL_LINE = re.compile(r"""^[ \t]*(?:admin\.)?control[ \t]*=[ \t]*["']([^"'\\\n]*)["']""", re.MULTILINE)
 CREDENTIALS = struct.Struct("3i")  # pid, user and group: unix(7), SO_PEERCRED
 
 
@@ -55,7 +57,9 @@ def places_to_ask(path: Path | None, env: Mapping[str, str]) -> list[str]:
     spec = control_of("", path, env)
     if spec is not None:
         places.append(spec.listen)
-    if path is None or path.resolve() == SYSTEM_CONFIG:  # the unit's, for whoever asks from a shell
+    if path is None or os.path.realpath(path) == os.path.realpath(
+        SYSTEM_CONFIG
+    ):  # the unit's, for whoever asks from a shell
         places.append(f"unix:{SYSTEM_RUNTIME}/control.sock")
     return list(dict.fromkeys(places))
 
@@ -89,7 +93,12 @@ def configured_in(path: Path | None) -> str:
     if path is None:
         return ""
     try:
-        value = tomllib.loads(path.read_text(encoding="utf-8")).get("admin", {}).get("control", "")
-    except (OSError, ValueError, AttributeError, RecursionError):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return ""
+    try:
+        value = tomllib.loads(text).get("admin", {}).get("control", "")
+    except (ValueError, AttributeError, RecursionError):  # broken: it is a line of its own in most files
+        found = CONTROL_LINE.search(text)
+        value = "" if found is None else found[1]
     return value if isinstance(value, str) else ""

@@ -234,7 +234,8 @@ def test_the_same_file_has_the_same_socket_whatever_it_is_called(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "text", ['[admin]\ncontrol = "unix:/x.sock"\n[servers', "admin = 3", "[admin]\ncontrol = 5", ""]
+    "text",
+    ['[admin]\ncontrol = "off"\n[servers', "[admin\ncontrol = ", "admin = 3", "[admin]\ncontrol = 5", ""],
 )
 def test_a_file_that_is_broken_does_not_keep_us_from_asking(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c.toml"
@@ -250,6 +251,24 @@ def test_the_place_in_the_file_is_asked_first(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('[admin]\ncontrol = "unix:/x.sock"\n')
     assert places_to_ask(path, {"XDG_RUNTIME_DIR": "/run/user/1"})[0] == "unix:/x.sock"
+
+
+@pytest.mark.parametrize(
+    "text", ['[admin]\ncontrol = "unix:/x.sock"\n[servers', "admin.control='unix:/x.sock' # ours\nx = [1,\n"]
+)
+def test_the_place_in_the_file_is_asked_even_if_the_file_is_broken(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    assert places_to_ask(path, {"XDG_RUNTIME_DIR": "/run/user/1"})[0] == "unix:/x.sock"
+
+
+def test_a_service_whose_config_is_a_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, link = tmp_path / "real.toml", tmp_path / "config.toml"
+    path.write_text("")
+    link.symlink_to(path)
+    monkeypatch.setattr("edge.cli.control_place.SYSTEM_CONFIG", link)
+    for asked in (link, path):
+        assert "unix:/run/mcp-edge/control.sock" in places_to_ask(asked, {})
 
 
 async def test_who_asks_the_wrong_one_is_told_whom_to_ask(
