@@ -57,9 +57,8 @@ def places_to_ask(path: Path | None, env: Mapping[str, str]) -> list[str]:
     spec = control_of("", path, env)
     if spec is not None:
         places.append(spec.listen)
-    if path is None or os.path.realpath(path) == os.path.realpath(
-        SYSTEM_CONFIG
-    ):  # the unit's, for whoever asks from a shell
+    is_units = path is None or os.path.realpath(path) == os.path.realpath(SYSTEM_CONFIG)
+    if is_units:  # for whoever asks from a shell
         places.append(f"unix:{SYSTEM_RUNTIME}/control.sock")
     return list(dict.fromkeys(places))
 
