@@ -1,10 +1,9 @@
 """Whatever configs follow each other, and whatever fails on the way: in force is the last good one, and only that."""
 
 import json
-import logging
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -30,17 +29,7 @@ from tests.support.memory_workshop import memory_app, quiet_config
 from tests.support.scripted_part import ScriptedPart
 from tests.support.upstream_rig import after
 
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Thousands of refusals are not worth their lines."""
-    ours = logging.getLogger("edge")
-    nowhere = logging.NullHandler()
-    ours.addHandler(nowhere)
-    ours.propagate = False
-    yield
-    ours.propagate = True
-    ours.removeHandler(nowhere)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 # -- the supervisor alone: parts of every kind, with a failure or a cancellation at any step

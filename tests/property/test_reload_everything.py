@@ -4,9 +4,8 @@ In force is the last good one, and only that: what is seen is what an appliance 
 not change is the same object with the same link; what was refused, or cut off, has changed nothing.
 """
 
-import logging
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,16 +44,7 @@ SETTLE_S = 100.0
 QUICK = BackoffConfig(first_s=0.5, limit_s=2.0)
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Thousands of refusals are not worth their lines."""
-    ours = logging.getLogger("edge")
-    nowhere = logging.NullHandler()
-    ours.addHandler(nowhere)
-    ours.propagate = False
-    yield
-    ours.propagate = True
-    ours.removeHandler(nowhere)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @dataclass(frozen=True)
