@@ -49,7 +49,8 @@ def of_fields(fields: Mapping[str, str]) -> Iterator[str]:
     """The same of headers or parameters: those too that are secrets by their names."""
     yield from (value for value in inserted_into(fields.values()) if not is_common(value))
     for name, value in fields.items():
-        yield from hidden_in(name, value)
+        if not is_plain_word(value):
+            yield from hidden_in(name, value)
 
 
 def of_variable(name: str, value: str) -> Iterator[str]:
@@ -57,5 +58,10 @@ def of_variable(name: str, value: str) -> Iterator[str]:
     if isinstance(value, Expanded) and is_named_secret(name, value):
         yield from (each for each in inserted_into((value,)) if not is_common(each))
         yield from secrets_within(value)
-    else:
+    elif not is_plain_word(value):
         yield from hidden_in(name, value)
+
+
+def is_plain_word(value: str) -> bool:
+    """Such words stand in every log: hiding them would blur it, and as they are in the file they are no secret."""
+    return len(value) < 8 and (value.isdecimal() or (value.isalpha() and value.islower()))

@@ -48,6 +48,7 @@ UUID = re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-F
 WITH_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/@\s:]*:[^/@\s]+@")
 CREDENTIAL = re.compile(r"(?:bearer|basic|token|api-key)\s+\S+", re.IGNORECASE)
 FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]*):\s*(.+)", re.DOTALL)  # of a header
+OPTION = re.compile(r"^--?[A-Za-z][A-Za-z0-9-]*=")  # before what an option is given
 NAME_AT_END = re.compile(r"[\w .-]+$")
 FILE_NAME = re.compile(r"(?:~|\.{1,2})?/[^\0\n]*\.[A-Za-z0-9]{1,8}|[A-Za-z]:\\.*")
 
@@ -115,9 +116,9 @@ def secrets_within(value: str) -> Iterator[str]:
         authority = head.partition("://")[2].partition("/")[0]
         yield from filter(None, [authority.rpartition("@")[0].partition(":")[2]])
         yield from secrets_of_list(query)
-    else:
+    if "://" not in value or ";" in value:  # a connection string may have a URL among its parts
         yield from secrets_of_list(value)
-    if field := FIELD.fullmatch(value):
+    if field := FIELD.fullmatch(OPTION.sub("", value)):
         name, rest = field[1], field[2]
         if not rest.startswith("//") and is_named_secret(name, rest):
             yield rest
@@ -131,7 +132,7 @@ def secrets_within(value: str) -> Iterator[str]:
 
 def secrets_of_list(text: str) -> Iterator[str]:
     """Of `a=b;c=d`, or with other signs between."""
-    for part in text.split(";") if ";" in text else re.split(r"[&,\s]+", text):
+    for part in re.split(r"[&;]" if ";" in text else r"[&,\s]+", text):
         head, equals, value = part.partition("=")
         name = NAME_AT_END.search(unquote_plus(head)) if equals else None
         value = value.strip().strip("\"'")

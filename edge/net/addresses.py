@@ -19,9 +19,10 @@ import trio
 from edge.config.address import parse_address
 from edge.errors import EdgeError
 from edge.net.listen import BACKLOG, ListeningSocket, by_place, open_each, open_place, place_text
-from edge.net.overlap import Place, overlap, side_by_side, turn_away
+from edge.net.overlap import EVERYWHERE, FAMILIES, Place, overlap, seal, side_by_side, turn_away
 from edge.net.socket_stream import SocketStream
 
+ONLY_BY_A_RESTART = "this machine lets another address take its place only by a restart"
 Wanted = Mapping[str, Collection[str]]
 """Owners of addresses, each with those that it is to have."""
 
@@ -60,11 +61,21 @@ class Addresses:
             self._wanted = None
             for shared in self._shared.values():
                 shared.heir = None
+                shared.resume()
 
     def _put_in_force(self) -> None:
-        for shared in [*self._shared.values()]:
-            if shared.heir is not None:
-                shared.hand_over()
+        taking = [shared for shared in self._shared.values() if shared.heir is not None]
+        for shared in taking:
+            shared.listen()
+        for rival in dict.fromkeys(rival for shared in taking for rival in shared.rivals):
+            for stream, peer in rival.end():
+                heir = next((shared for shared in taking if shared.is_meant_by(stream)), None)
+                if heir is None:  # what it came to is no address of ours any more
+                    stream.close()
+                else:
+                    heir.waiting.append((stream, peer))
+        for shared in taking:
+            shared.hand_over()
 
     def _lend(self, owner: str, text: str, family: int, place: Place) -> "Lent":
         """Raises: OSError, EdgeError."""
@@ -91,6 +102,8 @@ class Addresses:
         return any(shared.is_lent_to(shared.owner, text) for text in wanted.get(shared.owner, ()))
 
     def _open(self, owner: str, text: str, family: int, place: Place, rivals: Sequence["Shared"]) -> "Shared":
+        if self._leaves_a_gap(family, place, rivals):
+            raise EdgeError(f"cannot listen on {text}: {self._in_the_way(text, rivals) or ONLY_BY_A_RESTART}")
         # Those that systemd listens on stay open whatever we do.
         beside = [one.sock for one in rivals if one.address not in map(place_text, self._inherited.values())]
         try:
@@ -108,6 +121,21 @@ class Addresses:
         shared = self._shared[key] = Shared(listening, owner, rivals, forget)
         return shared
 
+    def _leaves_a_gap(self, family: int, place: Place, rivals: Sequence["Shared"]) -> bool:
+        """Whether other programs could have a part of the port after it took the place of `rivals`: if the other
+        family has somebody at all of its addresses as well, or there is none."""
+        if isinstance(place, str):
+            return False
+        port = int(place[1])
+        others = [
+            shared
+            for (of, at), shared in self._shared.items()
+            if of != family and not isinstance(at, str) and at[0] in EVERYWHERE and at[1] == port
+        ]
+        if not rivals:
+            return place[0] in EVERYWHERE and any(shared.rivals for shared in others)
+        return bool(others) or not seal(port, FAMILIES - {family})
+
     def _in_the_way(self, text: str, rivals: Sequence["Shared"]) -> str | None:
         """What of our own has that port."""
         port = parse_address(text).port
@@ -119,7 +147,7 @@ class Addresses:
                 )
         if rivals:
             ours = f"our own {rivals[0].owner} listens on {rivals[0].address}"
-            return f"{ours}, and this machine lets another address take its place only by a restart"
+            return f"{ours}, and {ONLY_BY_A_RESTART}"
         return None
 
     def unused(self) -> list[str]:
@@ -170,23 +198,35 @@ class Shared:
             lent.begin()
         return lent
 
+    def resume(self) -> None:
+        """The change is over: whoever was lent it meanwhile by the same owner, after a crash say, waits no longer."""
+        for lent in self._lent:
+            if lent.owner == self.owner:
+                lent.begin()
+
     def take_back(self, lent: "Lent") -> None:
         self._lent.remove(lent)
         if not self._lent:
             self.end()
 
-    def hand_over(self) -> None:
-        """From now on it is its heir's. Never fails: one that cannot listen fails when it is accepted on."""
-        if self.heir is None:
-            raise AssertionError("nobody to hand it over to")
-        self.owner = self.heir
-        rivals, self.rivals = self.rivals, ()
+    def listen(self) -> None:
+        """Beside its rivals, if it does not yet. Never fails: one that cannot listen fails when it is accepted on."""
         if not self._listens:
-            with suppress(OSError), side_by_side([self.sock, *(rival.sock for rival in rivals)]):
+            beside = [rival.sock for rival in self.rivals if rival.sock.fileno() >= 0]
+            with suppress(OSError), side_by_side([self.sock, *beside]):
                 self.sock.listen(BACKLOG)
             self._listens = True
-        for rival in rivals:
-            self.waiting += rival.end()
+
+    def is_meant_by(self, stream: SocketStream) -> bool:
+        """Whether a connection to one of its rivals went to an address that is its own, too."""
+        family, host = stream.local
+        return family == self.sock.family and self.sock.getsockname()[0] in (host, *EVERYWHERE)
+
+    def hand_over(self) -> None:
+        """From now on it is its heir's."""
+        if self.heir is None:
+            raise AssertionError("nobody to hand it over to")
+        self.owner, self.rivals = self.heir, ()
         for lent in self._lent:
             if lent.owner == self.owner:
                 lent.begin()

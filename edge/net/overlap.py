@@ -11,7 +11,7 @@ in any case.
 """
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 Place = str | tuple[str | int | bytes, ...]
@@ -22,6 +22,7 @@ NOT_OURS = (  # addresses of documentation (RFC 3849, RFC 5737), with the option
     (socket.AF_INET6, "2001:db8::1", socket.IPPROTO_IPV6, 78),  # IPV6_FREEBIND
     (socket.AF_INET, "192.0.2.1", socket.IPPROTO_IP, 15),  # IP_FREEBIND
 )
+FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6})
 SO_BINDTOIFINDEX = 62
 NO_INTERFACE = 0x7FFFFFFF
 
@@ -47,15 +48,21 @@ def side_by_side(socks: Sequence[socket.socket]) -> Iterator[None]:
             seal(port)
 
 
-def seal(port: int) -> None:
-    """Nobody else gets a part of `port` by SO_REUSEPORT. One of the two families will do, whichever is free there."""
+def seal(port: int, families: Collection[int] = FAMILIES) -> bool:
+    """Nobody else gets a part of `port` by SO_REUSEPORT. One of the two families will do, whichever is free there:
+    it is not if somebody listens on all of its addresses. Whether it could be done."""
+    is_done = False
     for family, host, level, free_bind in NOT_OURS:
+        if family not in families:
+            continue
         with suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.setsockopt(level, free_bind, 1)
             sock.bind((host, port))
+            is_done = True
+    return is_done
 
 
 def turn_away(sock: socket.socket) -> None:

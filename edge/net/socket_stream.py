@@ -62,6 +62,11 @@ class SocketStream(trio.abc.HalfCloseableStream, QuickStream):
         """By us."""
         return self._sock.fileno() < 0
 
+    @property
+    def local(self) -> tuple[int, str]:
+        """The family and the address that its peer connected to."""
+        return self._sock.family, str(self._sock.getsockname()[0])
+
     def fileno(self) -> int:
         return self._sock.fileno()
 

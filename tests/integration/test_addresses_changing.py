@@ -105,6 +105,19 @@ async def test_a_change_that_comes_to_nothing_is_not_noticed() -> None:
         assert not another_process_can_take(address)
 
 
+async def test_who_is_built_again_during_a_change_that_comes_to_nothing_accepts_after_it() -> None:
+    addresses = Addresses()
+    gateway = addresses.of("gateway")
+    async with answering() as server:
+        first = await gateway(LOOPBACK)
+        address = first[0].address
+        with addresses.changing({"gateway": [address]}):
+            again = await gateway(address)
+            close_all(first)
+        server.add(again)
+        assert await who_answers(address) == "gateway"
+
+
 async def test_two_cannot_take_the_same_one_or_a_part_of_it() -> None:
     addresses = Addresses()
     kept = await addresses.of("gateway")(LOOPBACK)
@@ -143,6 +156,56 @@ async def test_an_address_becomes_one_that_it_is_a_part_of_and_the_other_way_rou
             old = new
             assert await who_answers(asked) == owner
             assert not any(another_process_can_take(text) for text in texts)
+
+
+async def test_one_address_becomes_several_that_are_parts_of_it() -> None:
+    addresses = Addresses()
+    async with answering() as server:
+        older = await addresses.of("gateway")("0.0.0.0:0")
+        port = split(older[0].address)[1]
+        narrow = [f"127.0.0.1:{port}", f"127.0.0.2:{port}"]
+        waits = [socket.create_connection(split(text)) for text in narrow]  # nobody gets to accept them
+        elsewhere = socket.create_connection(("127.0.0.3", port))
+        with addresses.changing({"gateway": narrow[:1], "admin": narrow[1:]}) as put_in_force:
+            first = await addresses.of("gateway")(narrow[0])
+            second = await addresses.of("admin")(narrow[1])
+            put_in_force()
+        close_all(older)
+        server.add(first)
+        server.add(second)
+        for sock, owner in zip(waits, ("gateway", "admin"), strict=True):
+            async with trio.SocketStream(trio.socket.from_stdlib_socket(sock)) as stream:
+                assert await stream.receive_some() == owner.encode()
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(elsewhere)) as stream:
+            assert await stream.receive_some() == b""
+        assert [await who_answers(text) for text in narrow] == ["gateway", "admin"]
+        assert not any(another_process_can_take(text) for text in narrow)
+
+
+@IPV6
+@pytest.mark.parametrize("before", [["127.0.0.1", "[::1]"], ["127.0.0.1"], ["127.0.0.1", "[::]"]])
+@pytest.mark.parametrize("after", [["[::]", "0.0.0.0"], ["0.0.0.0", "[::]"]])
+async def test_what_would_leave_a_gap_for_other_programs_is_only_done_by_a_restart(
+    before: list[str], after: list[str]
+) -> None:
+    addresses = Addresses()
+    gateway = addresses.of("gateway")
+    older = [*await gateway(LOOPBACK)]
+    port = split(older[0].address)[1]
+    for host in before[1:]:
+        older += await gateway(f"{host}:{port}")
+    newer: list[Lent] = []
+
+    async def open_all() -> None:
+        for host in after:
+            newer.extend(await gateway(f"{host}:{port}"))
+
+    with addresses.changing({"gateway": [f"{host}:{port}" for host in after]}):
+        with pytest.raises(EdgeError, match="only by a restart"):
+            await open_all()
+        close_all(newer)
+    assert not another_process_can_take(f"127.0.0.1:{port}")
+    close_all(older)
 
 
 async def test_an_address_in_other_words_is_the_same_one() -> None:

@@ -194,6 +194,16 @@ def test_what_would_only_blur_the_log_is_no_secret(name: str, value: str) -> Non
     assert hidden_of_env(**{name: value}) == set()
 
 
+def test_a_plain_word_in_the_file_is_no_secret_and_by_reference_it_is() -> None:
+    """Hidden, they would blur what every line of the log has."""
+    words = {"TOKEN_BUDGET": "4096", "SORT_KEY": "server", "PASS_THROUGH": "http", "API_KEY": "hunter2"}
+    table = ", ".join(f'{name} = "{value}"' for name, value in words.items())
+    text = f'[servers.a]\ncommand = ["x"]\nenv = {{ {table} }}\n'
+    config = load(text, env={}, read_secret=lambda path: path, source="test.toml")
+    assert set(secrets_of(config)) == {"hunter2"}
+    assert hidden_of_env(SORT_KEY="server") == {"server"}
+
+
 def test_what_a_command_shows_to_be_a_secret_is_one() -> None:
     text = '[servers.a]\ncommand = ["env", "API_KEY=hunter2", "x", "https://u:pw12345@h/d", "--depth=3"]\n'
     config = load(text, env={}, read_secret=lambda path: path, source="test.toml")

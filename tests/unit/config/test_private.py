@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.config.private import is_private, is_token, variable_name
+from edge.config.private import is_private, is_token, secrets_within, variable_name
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,21 @@ def test_this_is_a_secret(name: str, value: str) -> None:
 )
 def test_this_is_none(name: str, value: str) -> None:
     assert not is_private(name, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("jdbc:sqlserver://h:1433;user=sa;password=hunter2pw;", "hunter2pw"),
+        ("Endpoint=sb://x.example.com/;SharedAccessKeyName=all;SharedAccessKey=abcdefg1", "abcdefg1"),
+        ("DefaultEndpointsProtocol=https;AccountKey=abcdefg1;BlobEndpoint=https://x.example.com", "abcdefg1"),
+        ("?token=SECRET12&x=a;b", "SECRET12"),
+        ("https://x.example.com/?token=SECRET12&x=a;b", "SECRET12"),
+        ("--header=Authorization: Bearer abcdefg1", "abcdefg1"),
+    ],
+)
+def test_a_secret_is_found_wherever_it_stands_in_a_text(text: str, secret: str) -> None:
+    assert secret in secrets_within(text)
 
 
 def test_words_for_a_terminal_are_no_tokens() -> None:
