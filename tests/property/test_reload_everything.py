@@ -41,6 +41,9 @@ from tests.support.memory_site import NOBODY_URL, SERVER_URL, Site, hub_url, sit
 from tests.support.memory_workshop import MemoryWorkshop
 
 SETTLE_S = 100.0
+OF_PREDECESSORS = "mcp_edge_upstream_tools_last_refresh_timestamp_seconds"
+"""When the lists of a server of this name were last read; one that never was up has this of the one before it."""
+
 QUICK = BackoffConfig(first_s=0.5, limit_s=2.0)
 
 
@@ -250,7 +253,11 @@ class Box:
             "addresses": (app.endpoints, app.admin_urls, app.hub_urls, set(self.net.listening)),
             "links": set(self.place.links),
             "health": {key: (one.state, one.required) for key, one in app.health.statuses.items()},
-            "series": {line.rsplit(" ", 1)[0] for line in text.splitlines() if line[0] != "#"},
+            "series": {
+                line.rsplit(" ", 1)[0]
+                for line in text.splitlines()
+                if line[0] != "#" and not line.startswith(OF_PREDECESSORS)
+            },
             "callable": {name: len(one.catalog.tools) for name, one in app.upstreams.items()},
         }
 
