@@ -23,8 +23,8 @@ from tests.bench.measure import AT_ONCE, PATH, SETTLE_S, START_LIMIT_S, Times, l
 from tests.bench.processes import (
     cpu_seconds,
     free_port,
+    listener,
     memory,
-    of_the_program,
     running,
     seconds_until_listening,
 )
@@ -116,7 +116,7 @@ def start(stack: ExitStack, folder: Path, name: str, config: str, port: int) -> 
     started = time.perf_counter()
     process = stack.enter_context(running([bare_python(), "-I", "-S", PYZ, "run", "--config", path], folder))
     seconds_until_listening(port, process, started, START_LIMIT_S)
-    return of_the_program(process.pid)[-1]  # without its guard, which costs the same whatever the links
+    return listener(process.pid, port)  # without its guard, which costs the same whatever the links
 
 
 def measure_way(way: str, times: Times) -> LinkReading:

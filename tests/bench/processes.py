@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STOP_S = 5.0
+LISTEN = "0A"  # a state of TCP, as /proc/net/tcp writes it
 
 
 class Memory(NamedTuple):
@@ -67,6 +68,23 @@ def of_the_program(pid: int) -> list[int]:
             if Path(f"/proc/{other}/cmdline").read_bytes() == command:
                 found.append(other)
     return found
+
+
+def listener(pid: int, port: int) -> int:
+    """The process, or the first below it, that listens on the port: not its guard, nor a fork that becomes a server.
+
+    Raises: RuntimeError, if none of them does.
+    """
+    rows = [row.split() for row in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[3] == LISTEN and row[1].endswith(f":{port:04X}")}
+    for candidate in [
+        pid,
+        *descendants(pid),
+    ]:  # a parent comes before its forks, which have its sockets until exec
+        with suppress(OSError):
+            if sockets & {os.readlink(fd) for fd in Path(f"/proc/{candidate}/fd").iterdir()}:
+                return candidate
+    raise RuntimeError(f"none of the processes below {pid} listens on port {port}")
 
 
 @contextmanager
