@@ -138,6 +138,7 @@ class App:
             resource_links=self.gateway.count_links,
             reloads=self.reloads.count_waiting,
             draining_parts=lambda: self.supervisor.draining,
+            tls_handshakes=lambda: self.metrics.tls_handshakes_waiting,
         )
         self._is_stopping = False
 

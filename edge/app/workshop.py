@@ -23,7 +23,7 @@ from edge.metrics import Metrics
 from edge.net.addresses import Addresses
 from edge.net.cgroup import Delegated
 from edge.net.http_server import HttpLimits
-from edge.net.tls import endpoint_context
+from edge.net.tls import endpoint_context, hub_context
 from edge.parts.admin import AdminFace
 from edge.parts.channel import Connect
 from edge.parts.control import Control
@@ -340,7 +340,7 @@ class Workshop:
         def update(spec: PartSpec, loaded: Loaded) -> Callable[[], None]:
             assert isinstance(spec, HubSpec)
             hub = spec.hub
-            context = endpoint_context(hub.tls, "hub.tls") if hub.tls is not None else None
+            context = hub_context(hub.tls) if hub.tls is not None else None
             return lambda: acceptor.update(hub, context)
 
         return self._built(key, spec, acceptor, status, subject=acceptor, update=update)

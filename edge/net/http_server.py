@@ -164,7 +164,9 @@ class ServerConnection:
         self._wait_for(self._limits.head_timeout_s)
         self._connections.idle[self.scope] = None
         try:
-            await self._wire.stream.do_handshake()
+            await self._wire.stream.transport.wait_readable()  # who says nothing takes nobody's turn
+            async with self._connections.handshakes.turn():
+                await self._wire.stream.do_handshake()
         except trio.BrokenResourceError as exc:
             self._connections.tls_failures += 1
             if is_plain_http(exc.__cause__):

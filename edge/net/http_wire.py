@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from edge.metrics import Metrics
+from edge.net.handshakes import Handshakes
 from edge.net.socket_stream import RECEIVE_BYTES, QuickStream
 from edge.net.tls_stream import PIECE_BYTES as TLS_PIECE_BYTES
 from edge.net.tls_stream import TlsStream
@@ -46,6 +47,7 @@ class Connections:
         self.open = 0
         self.requests = 0
         self.tls_failures = 0
+        self.handshakes = Handshakes(self.metrics)
         self._has_mistaken_tls = False
         self.idle: dict[trio.CancelScope, None] = {}  # no request begun; longest idle first
         self.streams: set[trio.CancelScope] = set()  # calls of `Reply.wait_gone`

@@ -32,6 +32,17 @@ def endpoint_context(tls: ServerTlsConfig, place: str = "gateway.tls") -> ssl.SS
         raise ConfigError([Problem(place, str(exc))]) from exc
 
 
+def hub_context(tls: ServerTlsConfig) -> ssl.SSLContext:
+    """For the hub's listener, whose connections live for weeks. Raises: ConfigError with the place.
+
+    It gives no session tickets (RFC 8446, section 4.6.1): they are of use to who comes back often, and what goes into
+    them takes 3 KiB of every link's memory here, and five times that at the edge.
+    """
+    context = endpoint_context(tls, "hub.tls")
+    context.num_tickets = 0
+    return context
+
+
 def client_context(
     ca_file: str | None = None, verify: bool = True, cert: str | None = None, key: str | None = None
 ) -> ssl.SSLContext:

@@ -17,7 +17,7 @@ from edge.config.model import (
 )
 from edge.config.template import toml_value
 from edge.gate import edge_auth
-from edge.net import child, usage
+from edge.net import child, handshakes, usage
 from edge.net.http_wire import HttpLimits
 from edge.parts import (
     acceptor,
@@ -68,6 +68,7 @@ FIXED: Mapping[str, float] = {
     "seconds for a head, for a TLS handshake, before a new connection's first byte": HttpLimits(
         max_body_bytes=1
     ).head_timeout_s,
+    "TLS handshakes that a listener has in hand at once": handshakes.AT_ONCE,
     "seconds for a body": HttpLimits(max_body_bytes=1).body_timeout_s,
     "seconds a connection may be idle between requests": HttpLimits(max_body_bytes=1).idle_timeout_s,
     "seconds without the client taking any of an answer": HttpLimits(max_body_bytes=1).write_timeout_s,

@@ -252,6 +252,7 @@ async def test_an_app_that_has_not_run_listens_nowhere(autojump_clock: Clock) ->
             "resource_links",
             "session_notifications",
             "subscriptions",
+            "tls_handshakes",
         )
     }
 
