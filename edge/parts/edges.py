@@ -19,14 +19,14 @@ from edge.backoff import Backoff
 from edge.config.common import BackoffConfig, ServerLimits
 from edge.config.hub import HubConfig
 from edge.config.model import LinkServerConfig
-from edge.errors import EdgeError, UpstreamError, leaves
+from edge.errors import EdgeError, UpstreamError
 from edge.health import Health, Status
 from edge.metrics import Metrics
 from edge.parts.channel import Channel, Ended, Inbound
 from edge.parts.flag import Flag
 from edge.parts.hub_link import HubLink
 from edge.parts.link_channel import LinkChannel
-from edge.parts.upstream import Upstream, UpstreamEvents
+from edge.parts.upstream import Upstream, UpstreamEvents, cause_of
 from edge.proto.dialect import Stop
 from edge.proto.jsontext import Raw
 from edge.proto.mcp import NEWEST_LEGACY
@@ -106,10 +106,7 @@ class Conversed:
                 raise Ended(
                     self._known.name, "the link to the edge was lost", reason, is_told=True
                 ) from group
-            if link.complaints:
-                raise self._edges.fail(link, group) from group
-            self._edges.fail(link, group)
-            raise
+            raise self._edges.fail(link, group) from group
         finally:
             link.on_end = None
             if link.link.ended is None:  # else whoever ended it settles it, and knows why
@@ -393,9 +390,9 @@ class Edges:
         return Backoff(SOON.first_s, SOON.limit_s, rng=self._rng)
 
     def fail(self, link: HubLink, group: BaseExceptionGroup[EdgeError]) -> Ended:
-        """The conversation is over, or has never begun; so the link is of no use. The upstream says why: of what the
-        edge did wrong before, by what this returns."""
-        exc = next(leaves(group))
+        """The conversation is over, or has never begun; so the link is of no use. Returns what the upstream is to say:
+        why, and what the edge did wrong before."""
+        exc = cause_of(group)
         problem = exc.text if isinstance(exc, UpstreamError) else str(exc)
         told = link.explained(problem)
         lost_as = "dead" if link.is_discovered else "protocol"

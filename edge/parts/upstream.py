@@ -116,7 +116,7 @@ class Upstream:
                 try:
                     await self._serve_once()
                 except* EdgeError as group:
-                    cause = _cause(group)
+                    cause = cause_of(group)
                 if cause is not None:
                     await self._wait_to_retry(cause)
         finally:
@@ -438,7 +438,7 @@ def retry_of(config: UpstreamConfig) -> BackoffConfig:
     return config.restart if isinstance(config, StdioServerConfig) else config.reconnect
 
 
-def _cause(group: BaseExceptionGroup[EdgeError]) -> EdgeError:
+def cause_of(group: BaseExceptionGroup[EdgeError]) -> EdgeError:
     """The most telling of what was raised together: how the server ended, rather than who lost what by it."""
     found = [exc for exc in leaves(group) if isinstance(exc, EdgeError)]
     return next((exc for exc in found if isinstance(exc, Ended)), found[0])
