@@ -14,6 +14,7 @@ from typing import Any, Literal
 import trio
 
 from edge.errors import Problem
+from edge.printable import CUT
 
 State = Literal["starting", "ready", "stale", "degraded", "failed", "stopped"]
 Verdict = Literal["ok", "degraded", "failing"]
@@ -346,7 +347,7 @@ def urgency(status: Status) -> int:
 def tidy(text: str) -> str:
     """One line of bounded length."""
     text = " ".join(text.split())
-    return text if len(text) <= MAX_REASON_CHARS else text[: MAX_REASON_CHARS - 1] + "…"
+    return text if len(text) <= MAX_REASON_CHARS else text[: MAX_REASON_CHARS - 1] + CUT
 
 
 def ago(seconds: float) -> str:

@@ -86,6 +86,7 @@ class App:
     ) -> None:
         self.loaded = loaded
         self.redactor = redactor
+        self.env = env
         self.notify = notify or SdNotify()
         self._can_load = load is not None
         self._gives_up = gives_up

@@ -150,7 +150,7 @@ class Reloading:
         """
         app = self._app
         specs, config, present = loaded.parts, loaded.config, app.loaded.config
-        app.redactor.redact(secrets_of(config))
+        app.redactor.redact(secrets_of(config, app.env))
         new_keys = (*changes.added, *changes.restarted)
         late = {key for key in new_keys if self._is_late(key, specs[key])}
         new: dict[PartKey, Built] = {}
@@ -204,7 +204,7 @@ class Reloading:
                 )
         finally:
             # What is in force is the newest again, whatever came of it: refused ones must not make it forgotten.
-            app.redactor.redact(secrets_of(app.loaded.config))
+            app.redactor.redact(secrets_of(app.loaded.config, app.env))
             if not is_in_force:
                 app.show()  # what was built, and what came to it, may have left a name in health or metrics
         return late

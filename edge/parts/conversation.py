@@ -21,6 +21,7 @@ from edge.parts.catalog_loader import CatalogLoader
 from edge.parts.channel import Channel, Ended, Notify
 from edge.parts.desired import Desired
 from edge.parts.flag import Flag
+from edge.printable import cut
 from edge.proto.jsonrpc import METHOD_NOT_FOUND
 from edge.proto.jsontext import Raw
 from edge.proto.listing import KINDS, Kind
@@ -30,6 +31,7 @@ DEBOUNCE_S = 0.2
 REFRESH_SHARE = 5.0  # reading lists again and again takes no more than one part in so many of the time ...
 LONGEST_DEBOUNCE_S = 5.0  # ... unless that would be longer
 RETRY_LISTS_S = 10.0  # before lists are read again, all of them, if that failed; longer each time
+MAX_SAID_CHARS = 500  # of a refusal's words
 START_TIMEOUT_S = 30.0  # of servers that we do not start ourselves; also for one page of a list
 PING_TIMEOUT_S = 10.0
 BUSY_SILENCE_S = 600.0  # a server with calls to do may be silent this long, or twice the calls' own limit
@@ -214,7 +216,8 @@ class Conversation:
             await self._in_time(self._channel.notify("notifications/initialized", None))
             result = "success"
         except RpcError as exc:
-            raise Ended(self._config.name, "refused initialize", f"{exc.message} ({exc.code})") from exc
+            said = cut(exc.message, MAX_SAID_CHARS)
+            raise Ended(self._config.name, "refused initialize", f"{said} ({exc.code})") from exc
         except RemoteProtocolError as exc:
             raise Ended(self._config.name, "answered initialize wrongly", str(exc)) from exc
         finally:

@@ -23,6 +23,7 @@ from edge.parts.conversation import PING_TIMEOUT_S, Conversation
 from edge.parts.desired import MAX_URIS, Desired, can_subscribe, level_params, uri_params
 from edge.parts.flag import Flag
 from edge.parts.places import Places
+from edge.printable import cut
 from edge.proto.jsonrpc import METHOD_NOT_FOUND, Notification, Request
 from edge.proto.jsontext import Raw
 from edge.proto.listing import KINDS, Kind, ServerCatalog
@@ -116,7 +117,7 @@ class Upstream:
                 try:
                     await self._serve_once()
                 except* EdgeError as group:
-                    cause = _cause(group)
+                    cause = cause_of(group)
                 if cause is not None:
                     await self._wait_to_retry(cause)
         finally:
@@ -410,7 +411,9 @@ class Upstream:
             case "notifications/message" if params is not None:
                 self._events.logged(self, params)
             case method:
-                self._log.debug("notification for nobody", extra={"server": self.name, "method": method[:64]})
+                self._log.debug(
+                    "notification for nobody", extra={"server": self.name, "method": cut(method, 64)}
+                )
 
     def waiting(self, reason: str) -> None:
         self._down = reason
@@ -425,7 +428,7 @@ class Upstream:
         """What concerns no client: whether we live, and nothing else."""
         if request.method == "ping":
             return "{}"
-        raise RpcError(METHOD_NOT_FOUND, f"{request.method[:64]} is not supported by this client")
+        raise RpcError(METHOD_NOT_FOUND, f"{cut(request.method, 64)} is not supported by this client")
 
 
 def stale_after_s(config: UpstreamConfig) -> float:
@@ -438,7 +441,7 @@ def retry_of(config: UpstreamConfig) -> BackoffConfig:
     return config.restart if isinstance(config, StdioServerConfig) else config.reconnect
 
 
-def _cause(group: BaseExceptionGroup[EdgeError]) -> EdgeError:
+def cause_of(group: BaseExceptionGroup[EdgeError]) -> EdgeError:
     """The most telling of what was raised together: how the server ended, rather than who lost what by it."""
     found = [exc for exc in leaves(group) if isinstance(exc, EdgeError)]
     return next((exc for exc in found if isinstance(exc, Ended)), found[0])
