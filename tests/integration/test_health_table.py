@@ -94,6 +94,7 @@ SITUATIONS: dict[str, Callable[[Situation], None]] = {
     "a listener is degraded": put("listener:l2", "degraded"),
     "a listener is failed": put("listener:l3", "failed"),
     "a part of ours is degraded": put("part:sessions", "degraded"),
+    "a part of ours is failed": put("part:control", "failed"),
     "a hub without any edge": put("listener:hub", "ready"),
     "an edge of a hub is stale": put("edge:e1", "stale"),
     "an edge of a hub is degraded": put("edge:e2", "degraded"),
