@@ -9,6 +9,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -60,15 +61,12 @@ def why_no_dead_mount() -> str | None:
     """None if one can be made here."""
     if os.geteuid() != 0:
         return "mounting needs root"
-    folder = Path(f"/tmp/mcp-edge-test-mount-{os.getpid()}")
-    folder.mkdir()
-    try:
-        with mounted(folder):
-            return None
-    except OSError as exc:
-        return f"no FUSE file system can be mounted here: {exc.strerror}"
-    finally:
-        folder.rmdir()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with mounted(Path(folder)):
+                return None
+        except OSError as exc:
+            return f"no FUSE file system can be mounted here: {exc.strerror}"
 
 
 @contextmanager
