@@ -28,10 +28,11 @@ from edge.config.diff import (
 )
 from edge.config.model import EdgeConfig
 from edge.errors import ConfigError, EdgeError, Problem, leaves
+from edge.health import LastReload, Result
 from edge.log import set_up
 from edge.parts.listener import Listener
 from edge.parts.upstream import Upstream
-from edge.supervise.reload import ReloadOptions, Result, Verdict
+from edge.supervise.reload import ReloadOptions, Verdict
 
 if TYPE_CHECKING:
     from edge.app.appliance import App
@@ -257,10 +258,7 @@ class Reloading:
         metrics = self._app.metrics
         self._show(
             is_reloading=False,
-            last_reload_at=metrics.wall(),
-            last_reload_ok=verdict.is_good,
-            last_reload_result=verdict.result,
-            last_reload_problems=verdict.problems,
+            last_reload=LastReload(at=metrics.wall(), result=verdict.result, problems=verdict.problems),
         )
         metrics.config_reloads.add("success" if verdict.is_good else "error")
         metrics.config_last_reload_ok = verdict.is_good

@@ -13,7 +13,7 @@ from edge.doctor.way import Target, advice_for, causes_of, go
 from edge.errors import EdgeError, RpcError, TimedOut, UpstreamError, leaves
 from edge.health import Status
 from edge.metrics_servers import ServerMetrics
-from edge.net.child import NotStarted
+from edge.net.command import NotStarted
 from edge.net.http_client import split_url
 from edge.net.tls import client_context
 from edge.parts.channel import Connect, Ended
