@@ -93,6 +93,16 @@ async def test_a_config_that_was_taken_back_is_said_to_be_so(autojump_clock: Clo
     assert line.startswith("[-] config taken back 0 s ago, the one before is in force again: ")
 
 
+async def test_a_config_that_makes_a_server_required_and_breaks_it_is_taken_back(
+    autojump_clock: Clock,
+) -> None:
+    files = Files(quiet_config(server("a", "broken", required=True)))
+    async with running(memory_app(quiet_config(server("a")), files, scripted)) as app:
+        verdict = await app.reloads.ask(ReloadOptions(confirm_s=10))
+        assert verdict.result == "rolled back"
+        assert [problem.place for problem in verdict.problems] == ["server:a"]
+
+
 async def test_a_config_is_not_taken_back_any_more_once_it_is_told_to_end(autojump_clock: Clock) -> None:
     before = quiet_config(server("a", required=True), server("b"))
     files = Files(quiet_config(server("a", "broken", required=True), server("b")))
