@@ -81,7 +81,7 @@ class Upstream:
         self._retry_at: float | None = None
         self._down_said: str | None = None
         self._has_failed = False
-        self._other_terms: trio.Event | None = None  # while given up: a reload has changed what led to it
+        self._other_terms: trio.Event | None = None  # while given up: a reload has changed its table
         self._when_idle: Callable[[], None] | None = None  # since `retire`
         self._is_up = Flag()
         self._is_settled = Flag()
@@ -132,13 +132,14 @@ class Upstream:
     def update(self, config: UpstreamConfig, backoff: Backoff) -> None:
         """Go on with other settings: those that are read when they are needed. Calls in flight keep their places."""
         retry = retry_of(config)
-        if retry != retry_of(self.config):
+        is_tried_again = self._other_terms is not None and config != self.config
+        if is_tried_again or retry != retry_of(self.config):
             self._backoff = backoff
             self._max_attempts = retry.max_attempts
-            if self._other_terms is not None:
-                self._has_failed = False  # so calls wait for it from now on
-                self._is_up.clear()
-                self._other_terms.set()
+        if is_tried_again and self._other_terms is not None:
+            self._has_failed = False  # so calls wait for it from now on
+            self._is_up.clear()
+            self._other_terms.set()
         if config.limits.concurrency != self.config.limits.concurrency:
             self._places = Places(config.limits.concurrency)
         self.config = config
@@ -220,7 +221,7 @@ class Upstream:
             self._events.catalog_changed(self)
 
     async def _wait_to_retry(self, cause: EdgeError) -> None:
-        """Say what happened, and wait for the next attempt; if there is none, until a reload changes its terms."""
+        """Say what happened, and wait for the next attempt; if there is none, until a reload changes its config."""
         metrics = self.metrics
         now = trio.current_time()
         delay = self._backoff.next(now)
