@@ -25,7 +25,11 @@ def bad(key: str, *, required: bool = False) -> Change:
 
 
 def removed(*keys: str) -> Change:
-    return lambda health: [health.remove(key) for key in keys]
+    def change(health: Health) -> None:
+        for key in keys:
+            health.remove(key)
+
+    return change
 
 
 def now_required(key: str) -> Change:
