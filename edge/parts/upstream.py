@@ -67,6 +67,7 @@ class Upstream:
         self.metrics = metrics
         self.status = status
         self.catalog = ServerCatalog(server=config.name)
+        self.usual_call_s = 0.0  # a call's time limit where the config has none; the gateway's to write
         self._connect = connect
         self._events = events
         self._backoff = backoff
@@ -91,6 +92,10 @@ class Upstream:
     @property
     def is_ready(self) -> bool:
         return self._live is not None
+
+    def call_limit_s(self) -> float:
+        """How long a call may take."""
+        return self.config.call_timeout_s or self.usual_call_s
 
     @property
     def is_settled(self) -> bool:
@@ -180,7 +185,7 @@ class Upstream:
         began = trio.current_time()
         async with self._connect(self) as channel:
             self._conversation = Conversation(
-                self.config, channel, self._desired, self.status, self.metrics, self._log
+                self.config, channel, self._desired, self.status, self.metrics, self._log, self.call_limit_s
             )
             try:
                 await self._conversation.begin()
