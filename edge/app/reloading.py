@@ -15,6 +15,7 @@ import trio
 from edge.app.loaded import Load, Loaded, name_of
 from edge.app.memory import settle_memory
 from edge.app.secret_values import secrets_of
+from edge.app.standing import Standing, standing
 from edge.app.workshop import Built
 from edge.config.diff import (
     Changes,
@@ -91,7 +92,7 @@ class Reloading:
             changes = changes_from(before, loaded)
             if asked.plan or changes.is_empty:
                 return verdict_of("planned" if asked.plan else "unchanged", loaded, changes)
-            good = self._good()
+            good = standing(app.health.statuses.values())
             late = await self._converge(loaded, changes, confirm_s=asked.confirm_s)
             settle_memory()
         except Exception as exc:  # a request's boundary: what is wrong with it must not end what runs
@@ -219,16 +220,7 @@ class Reloading:
         older = self._app.built.get(key)
         return older is not None and not (lives_twice(older.spec) or lives_twice(spec))
 
-    def _good(self) -> set[str]:
-        """What has to be good again for a reload to be confirmed: required servers, and links, that are good now."""
-        statuses = self._app.health.statuses.values()
-        return {
-            status.key
-            for status in statuses
-            if status.is_good and (status.kind == "uplink" or (status.kind == "server" and status.required))
-        }
-
-    async def _missing_after(self, good: set[str], limit_s: float) -> list[tuple[str, str]]:
+    async def _missing_after(self, before: Standing, limit_s: float) -> list[tuple[str, str]]:
         """What of it is not good again within `limit_s`, and why; nothing as soon as all has been good for a while."""
         statuses = self._app.health.statuses
         steady_since: float | None = None
@@ -237,15 +229,15 @@ class Reloading:
                 now = trio.current_time()
                 if self._app.is_stopping:
                     return []
-                if all(statuses[key].is_good for key in good if key in statuses):
+                if next(before.lost(statuses.values()), None) is None:
                     steady_since = now if steady_since is None else steady_since
                     if now - steady_since >= STEADY_S:
                         return []
                 else:
                     steady_since = None
                 await trio.sleep(LOOK_S)
-        bad = [key for key in sorted(good) if key in statuses and not statuses[key].is_good]
-        return [(key, statuses[key].reason or statuses[key].state) for key in bad]
+        lost = sorted(before.lost(statuses.values()), key=lambda status: status.key)
+        return [(status.key, status.reason or status.state) for status in lost]
 
     def _show(self, **changes: Any) -> None:
         """In health, whose `config` has these fields."""

@@ -41,15 +41,18 @@ def find_config(args: argparse.Namespace, env: Mapping[str, str]) -> Path | None
     named: str | None = args.config or env.get("MCP_EDGE_CONFIG")
     if named:
         return Path(named)
-    for path in config_places(env):
-        try:
-            path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError:
-            return path
-        return path
-    return None
+    return next(filter(is_there, config_places(env)), None)
+
+
+def is_there(path: Path) -> bool:
+    """Also where it may not be looked at: then it is not known to be missing."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def secret_reader(warn: Callable[[str], None] = lambda text: None) -> Callable[[str], str]:

@@ -83,7 +83,9 @@ async def look_at_server(report: Report, server: ServerConfig, redactor: Redacto
     seen: list[tuple[InitializeResult, ServerCatalog]] = []
     try:
         async with connect(Alone()) as channel:
-            conversation = Conversation(server, channel, Desired(server.name, log), status, metrics, log)
+            conversation = Conversation(
+                server, channel, Desired(server.name, log), status, metrics, log, lambda: 0.0
+            )
             await conversation.begin()
             took_s = time.monotonic() - began
             seen.append((conversation.init, conversation.loader.catalog()))

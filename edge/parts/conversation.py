@@ -64,6 +64,7 @@ class Conversation:
         status: Status,
         metrics: ServerMetrics,
         log: logging.Logger,
+        call_limit_s: Callable[[], float],
     ) -> None:
         self.level: str | None = None  # what the server has been told, if anything
         self._config = config
@@ -72,7 +73,7 @@ class Conversation:
         self._status = status
         self._metrics = metrics
         self._log = log
-        self._busy_silence_s = max(BUSY_SILENCE_S, 2 * config.call_timeout_s)
+        self._call_limit_s = call_limit_s
         self._last_heard = self._last_success = self._probed_at = trio.current_time()
         self._probe_method = "ping"
         self._sessions = 0  # how many times a lost session was replaced
@@ -105,6 +106,10 @@ class Conversation:
     def problem(self) -> str | None:
         """What is wrong with it although it can be called: a list that could not be read."""
         return self.loader.problem
+
+    @property
+    def _busy_silence_s(self) -> float:
+        return max(BUSY_SILENCE_S, 2 * self._call_limit_s())
 
     @property
     def is_suspended(self) -> bool:
@@ -185,7 +190,6 @@ class Conversation:
     def update(self, config: UpstreamConfig) -> None:
         """Go by these settings from now on; waits begin anew with them."""
         self._config = config
-        self._busy_silence_s = max(BUSY_SILENCE_S, 2 * config.call_timeout_s)
         self._refresh_at = min(self._refresh_at, trio.current_time() + config.list_refresh_s)
         self._news.set()
 

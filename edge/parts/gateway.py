@@ -78,6 +78,8 @@ class Gateway:
         fresh = {name: new for name, new in upstreams.items() if self._upstreams.get(name) is not new}
         for server, uri in self._subscriptions.wanted(fresh):
             fresh[server].desire(uri)
+        for new in fresh.values():
+            new.usual_call_s = self._call_timeout_s
         self._upstreams = dict(upstreams)
         if is_smaller:
             self._rebuild.hurry()  # no view may lead to a server that is gone
@@ -94,6 +96,8 @@ class Gateway:
         self._call_timeout_s = config.call_timeout_s
         self._page_size = config.page_size
         self._rebuild.hurry()
+        for upstream in upstreams.values():
+            upstream.usual_call_s = config.call_timeout_s
         self.attach(upstreams)
 
     def count_subscriptions(self) -> int:
@@ -235,7 +239,7 @@ class Gateway:
         """Ask the server, under the call's deadline, with the client's own progress token put back into its news."""
         await self._ready(upstream)
         # The call's own scope is the timer: a scope less on the path that every call takes.
-        call.flight.ask(upstream.name, upstream.config.call_timeout_s or self._call_timeout_s)
+        call.flight.ask(upstream.name, upstream.call_limit_s())
         token = _progress_token(call.request.params)
         relay = Relay(call, token)
         result = await upstream.request(

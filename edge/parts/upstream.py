@@ -68,6 +68,7 @@ class Upstream:
         self.metrics = metrics
         self.status = status
         self.catalog = ServerCatalog(server=config.name)
+        self.usual_call_s = 0.0  # a call's time limit where the config has none; the gateway's to write
         self._connect = connect
         self._events = events
         self._backoff = backoff
@@ -82,7 +83,7 @@ class Upstream:
         self._retry_at: float | None = None
         self._down_said: str | None = None
         self._has_failed = False
-        self._other_terms: trio.Event | None = None  # while given up: a reload has changed what led to it
+        self._other_terms: trio.Event | None = None  # while given up: a reload has changed its table
         self._when_idle: Callable[[], None] | None = None  # since `retire`
         self._is_up = Flag()
         self._is_settled = Flag()
@@ -92,6 +93,10 @@ class Upstream:
     @property
     def is_ready(self) -> bool:
         return self._live is not None
+
+    def call_limit_s(self) -> float:
+        """How long a call may take."""
+        return self.config.call_timeout_s or self.usual_call_s
 
     @property
     def is_settled(self) -> bool:
@@ -133,13 +138,14 @@ class Upstream:
     def update(self, config: UpstreamConfig, backoff: Backoff) -> None:
         """Go on with other settings: those that are read when they are needed. Calls in flight keep their places."""
         retry = retry_of(config)
-        if retry != retry_of(self.config):
+        is_tried_again = self._other_terms is not None and config != self.config
+        if is_tried_again or retry != retry_of(self.config):
             self._backoff = backoff
             self._max_attempts = retry.max_attempts
-            if self._other_terms is not None:
-                self._has_failed = False  # so calls wait for it from now on
-                self._is_up.clear()
-                self._other_terms.set()
+        if is_tried_again and self._other_terms is not None:
+            self._has_failed = False  # so calls wait for it from now on
+            self._is_up.clear()
+            self._other_terms.set()
         if config.limits.concurrency != self.config.limits.concurrency:
             self._places = Places(config.limits.concurrency)
         self.config = config
@@ -180,7 +186,7 @@ class Upstream:
         began = trio.current_time()
         async with self._connect(self) as channel:
             self._conversation = Conversation(
-                self.config, channel, self._desired, self.status, self.metrics, self._log
+                self.config, channel, self._desired, self.status, self.metrics, self._log, self.call_limit_s
             )
             try:
                 await self._conversation.begin()
@@ -221,7 +227,7 @@ class Upstream:
             self._events.catalog_changed(self)
 
     async def _wait_to_retry(self, cause: EdgeError) -> None:
-        """Say what happened, and wait for the next attempt; if there is none, until a reload changes its terms."""
+        """Say what happened, and wait for the next attempt; if there is none, until a reload changes its config."""
         metrics = self.metrics
         now = trio.current_time()
         delay = self._backoff.next(now)

@@ -16,7 +16,6 @@ BROKEN = (
     "[gateway\n",
     '[gateway]\nlisten = "127.0.0.1:8766"\nnonsense = true\n',
     "[servers.host]\ncommand = 5\n",
-    "",
 )
 NOTIFY_RELOAD = "/usr/share/doc/mcp-edge/examples/notify-reload.conf"
 
@@ -71,7 +70,7 @@ def test_ten_reloads_good_and_broken_while_a_client_calls_lose_no_call(installed
         for round_ in range(10):
             before = calls.good
             if round_ % 2:
-                installed.write(CONFIG, BROKEN[round_ // 2 % 3])
+                installed.write(CONFIG, BROKEN[round_ // 2 % len(BROKEN)])
                 assert reload(installed) != 0
                 assert installed.in_network(name_in_force) == f"round-{round_ - 1}"
             else:

@@ -150,3 +150,21 @@ def ticket_of(context: ssl.SSLContext, files: Path) -> tuple[bool, bytes]:
     said = client.read(5)
     assert client.session is not None
     return client.session.has_ticket, said
+
+
+def test_an_authority_that_the_system_has_come_to_trust_counts_at_once(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, ca = tmp_path / "store.pem", (files / "ca.pem").read_bytes()
+    store.write_bytes(ca)
+    (tmp_path / "certs").mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(store))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "certs"))
+    own = str(files / "cert.pem"), str(files / "key.pem")
+    before = [client_context(), client_context(cert=own[0], key=own[1])]
+    assert [context.cert_store_stats()["x509_ca"] for context in before] == [1, 1]
+    (tmp_path / "new.pem").write_bytes(ca + trustme.CA().cert_pem.bytes())
+    (tmp_path / "new.pem").rename(store)
+    after = [client_context(), client_context(cert=own[0], key=own[1])]
+    assert [context.cert_store_stats()["x509_ca"] for context in after] == [2, 2]
+    assert client_context() is after[0]
