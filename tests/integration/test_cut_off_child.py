@@ -10,6 +10,7 @@ import pytest
 
 from edge.app.appliance import App
 from edge.app.loaded import Loaded
+from edge.config.diff import PartKey
 from edge.config.model import EdgeConfig, StdioServerConfig
 from edge.redaction import Redactor
 from tests.support.cut_off import cut_off_at_every_step, live_as_part
@@ -74,7 +75,7 @@ async def test_a_server(kind: str, tmp_path: Path) -> None:
 
     def make() -> Any:
         app = App(Loaded(config=EdgeConfig(servers={"s": config})), redactor=Redactor())
-        key = ("upstream", "s")
+        key: PartKey = ("upstream", "s")
         return app.workshop.build(key, app.loaded.parts[key], app.loaded, "box").subject
 
     async def live(upstream: Any) -> None:

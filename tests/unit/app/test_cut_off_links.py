@@ -38,7 +38,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def uplink_to(dialect: DialectName, **more: Any) -> UplinkConfig:
-    settings = {"url": hub_url(dialect), "token": token_of("box"), "proxy": "none", "heartbeat_s": 1.5}
+    settings: dict[str, Any] = {
+        "url": hub_url(dialect),
+        "token": token_of("box"),
+        "proxy": "none",
+        "heartbeat_s": 1.5,
+    }
     return UplinkConfig(name="hq", dialect=dialect, **(settings | more))
 
 
