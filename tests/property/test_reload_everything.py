@@ -18,6 +18,7 @@ from tests.support.memory_net import MemoryNet
 from tests.support.memory_site import site
 from tests.support.reload_box import Box, Visitor
 from tests.support.reload_files import (
+    CONTROLS,
     EMPTY,
     UNKNOWN,
     Disk,
@@ -164,10 +165,17 @@ NOT_CONFIRMED: list[Reload] = [
     (GOOD, None, False),
 ]
 
+MOVED: list[Reload] = [
+    (replace(GOOD, control=Table(CONTROLS[0], None)), None, False),
+    (replace(GOOD, control=Table(CONTROLS[1], None), servers={"b": STDIO}), None, False),
+    (replace(GOOD, hub=hub_of("127.0.0.1:8444", ("plant",), "")), None, False),
+]
+
 
 @settings(max_examples=20)
 @example(RENAMED)
 @example(NOT_CONFIRMED)
+@example(MOVED)
 @given(sequence=st.lists(st.tuples(files, faults, st.booleans()), min_size=1, max_size=5))
 def test_whatever_comes_and_fails_the_last_good_config_is_in_force_as_if_it_had_been_the_first(
     disk: Disk, sequence: list[Reload]

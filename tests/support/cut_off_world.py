@@ -1,8 +1,8 @@
 """A network of memory with somebody in it, and parts of the appliance that are cut off there at each of their steps."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import trio
@@ -27,16 +27,23 @@ class World:
     def __init__(self, place: Site) -> None:
         self.place = place
         self.net = place.net
+        self._is_loading = False
+        self._begins = trio.Event()
 
     def app(
         self, config: EdgeConfig, control: ControlSpec | None = None, afterwards: EdgeConfig | None = None
     ) -> App:
         """`afterwards` is what a reload finds."""
+
+        def load() -> Loaded:
+            self._is_loading = False
+            return Loaded(config=afterwards or config, control=control)
+
         app = App(
             Loaded(config=config, control=control),
             redactor=Redactor(),
             addresses=MemoryAddresses(self.net),
-            load=lambda: Loaded(config=afterwards or config, control=control),
+            load=load,
             load_limit_s=float("inf"),
         )
         app.workshop = MemoryWorkshop(app, lambda spec: ScriptedServer())
@@ -65,14 +72,35 @@ class World:
     def left(self) -> object:
         return self.net.open, self.net.listening
 
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """A reload is asked for: until it has read its file, in a thread, the clock must not jump."""
+        self._is_loading = True
+        self._begins.set()
+        try:
+            yield
+        finally:
+            self._is_loading = False
+
+    async def keep_time(self) -> None:
+        """In a task that is nobody's who is cut off: its steps are not to be counted."""
+        while True:
+            await self._begins.wait()
+            self._begins = trio.Event()
+            while self._is_loading:
+                await trio.lowlevel.checkpoint()
+
 
 @asynccontextmanager
 async def world(**hub_settings: Any) -> AsyncIterator[World]:
     """Its hub knows the edge `box`."""
     net = MemoryNet()
     with net.calling():
-        async with site(net, "box", **QUICK_HUB, **hub_settings) as place:
-            yield World(place)
+        async with site(net, "box", **QUICK_HUB, **hub_settings) as place, trio.open_nursery() as nursery:
+            found = World(place)
+            nursery.start_soon(found.keep_time)
+            yield found
+            nursery.cancel_scope.cancel()
 
 
 async def call(upstream: Any, tool: str) -> None:

@@ -62,7 +62,8 @@ async def reload(around: World) -> None:
     """As `mcp-edge reload` asks for it: over the control socket, on a connection that then is left open."""
     async with around.net.stream(CONTROL) as stream:
         client = RawClient(stream)
-        answer = await client.ask(b"POST /-/reload HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        with around.loading():
+            answer = await client.ask(b"POST /-/reload HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
         assert json.loads(answer.body)["result"] == "reloaded", answer
         await trio.sleep(1)
 
