@@ -59,7 +59,8 @@ class Errors(logging.Handler):
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        cause = record.exc_info[1] if record.exc_info else vars(record).get("reason")
+        fields = vars(record)
+        cause = record.exc_info[1] if record.exc_info else fields.get("reason", fields.get("text"))
         self.texts.append(f"{record.name}: {record.getMessage()} {cause!r}")
 
 

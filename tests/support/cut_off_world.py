@@ -27,7 +27,7 @@ class World:
     def __init__(self, place: Site) -> None:
         self.place = place
         self.net = place.net
-        self._is_loading = False
+        self._loading: App | None = None
         self._begins = trio.Event()
 
     def app(
@@ -36,7 +36,8 @@ class World:
         """`afterwards` is what a reload finds."""
 
         def load() -> Loaded:
-            self._is_loading = False
+            if self._loading is app:  # and not one that was cut off meanwhile
+                self._loading = None
             return Loaded(config=afterwards or config, control=control)
 
         app = App(
@@ -73,21 +74,21 @@ class World:
         return self.net.open, self.net.listening
 
     @contextmanager
-    def loading(self) -> Iterator[None]:
+    def loading(self, app: App) -> Iterator[None]:
         """A reload is asked for: until it has read its file, in a thread, the clock must not jump."""
-        self._is_loading = True
+        self._loading = app
         self._begins.set()
         try:
             yield
         finally:
-            self._is_loading = False
+            self._loading = None
 
     async def keep_time(self) -> None:
         """In a task that is nobody's who is cut off: its steps are not to be counted."""
         while True:
             await self._begins.wait()
             self._begins = trio.Event()
-            while self._is_loading:
+            while self._loading is not None:
                 await trio.lowlevel.checkpoint()
 
 

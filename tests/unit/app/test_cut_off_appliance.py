@@ -58,11 +58,11 @@ def nothing_to_collect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
-async def reload(around: World) -> None:
+async def reload(around: World, app: App) -> None:
     """As `mcp-edge reload` asks for it: over the control socket, on a connection that then is left open."""
     async with around.net.stream(CONTROL) as stream:
         client = RawClient(stream)
-        with around.loading():
+        with around.loading(app):
             answer = await client.ask(b"POST /-/reload HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
         assert json.loads(answer.body)["result"] == "reloaded", answer
         await trio.sleep(1)
@@ -79,7 +79,7 @@ async def test_it_leaves_nothing_behind_whenever_it_is_cut_off(autojump_clock: M
                 is_up = trio.Event()
                 nursery.start_soon(app.run, lambda app: is_up.set())
                 await is_up.wait()
-                await reload(around)
+                await reload(around, app)
                 signal.raise_signal(signal.SIGTERM)
 
         assert await cut_off_at_every_step(make, live, left=around.left, again_every=8) > 200
