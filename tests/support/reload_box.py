@@ -171,6 +171,7 @@ class Visitor:
         async with self._connection(file) as client:
             listed = await client.result("tools/list")
         if not self.is_listening:
+            await self.leave()
             self._listening = self._client(file)
             self.is_listening = True
             self._nursery.start_soon(self._listen, await self._listening.listen())
