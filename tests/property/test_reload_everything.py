@@ -168,7 +168,11 @@ NOT_CONFIRMED: list[Reload] = [
 MOVED: list[Reload] = [
     (replace(GOOD, control=Table(CONTROLS[0], None)), None, False),
     (replace(GOOD, control=Table(CONTROLS[1], None), servers={"b": STDIO}), None, False),
-    (replace(GOOD, control=Table(CONTROLS[1], None)), None, False),
+    (
+        replace(GOOD, control=Table(CONTROLS[1], None), hub=hub_of("127.0.0.1:8444", ("plant",), "a2")),
+        None,
+        False,
+    ),
 ]
 
 
