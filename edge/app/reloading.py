@@ -101,6 +101,8 @@ class Reloading:
         if asked.confirm_s and (missing := await self._missing_after(good, asked.confirm_s)):
             text = f"was good, and is not good again after {asked.confirm_s:g} s"
             found = [Problem(key, f"{text}: {reason}") for key, reason in missing]
+            # The files that TLS is made from are not put back with it: what is in force is made from them as they are.
+            before = dataclasses.replace(before, digests={**before.digests, **loaded.digests})
             try:
                 await self._converge(before, changes_from(loaded, before), is_back=True)
             except Exception as exc:  # the same boundary: what it needs may have gone meanwhile

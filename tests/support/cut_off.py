@@ -12,8 +12,9 @@ from tests.support.checkpoints import CancelAtStep
 Thing = TypeVar("Thing")
 Live = Callable[[Thing], Awaitable[None]]
 
-LIFE_S = 300.0  # of the mock clock's seconds
+LIFE_S = 300.0  # of the clock's seconds, which mostly is a mock
 PATIENCE_S = 20.0  # the same: until those whom it talked to have seen that it is gone
+LOOK_S = 0.5
 
 
 class Watched:
@@ -58,7 +59,8 @@ class Errors(logging.Handler):
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        cause = record.exc_info[1] if record.exc_info else vars(record).get("reason")
+        fields = vars(record)
+        cause = record.exc_info[1] if record.exc_info else fields.get("reason", fields.get("text"))
         self.texts.append(f"{record.name}: {record.getMessage()} {cause!r}")
 
 
@@ -70,13 +72,17 @@ async def cut_off_at_every_step(
     stride: int = 1,
     again_every: int = 1,
     most: int = 5000,
+    first: int = 1,
+    patience_s: float = PATIENCE_S,
+    look_s: float = LOOK_S,
 ) -> int:
     """Makes a thing, and has it `live` through a whole life that is cancelled at its 1st, 2nd ... nth step.
 
     After each time it has left nothing behind: no task, nothing that `left` counts, once those whom it talked to have
     seen that it is gone; nothing was logged as an error; and one that is made anew lives through its life, to its end.
-    Returns the number of steps. With a `stride`, only every so-manieth step is tried; with `again_every`, only every
-    so-manieth of those that were cut off has a successor.
+    Returns the number of steps. With a `stride`, only every so-manieth step is tried, from the `first` on; with
+    `again_every`, only every so-manieth of those that were cut off has a successor. Others get `patience_s` to see
+    that it is gone, and are looked at every `look_s`.
     """
     errors = Errors()
     root = logging.getLogger()
@@ -86,17 +92,17 @@ async def cut_off_at_every_step(
         return trio.lowlevel.current_statistics().tasks_living, left()
 
     async def look(when: str) -> None:
-        with trio.move_on_after(PATIENCE_S):
+        with trio.move_on_after(patience_s):
             while seen() != before:  # noqa: ASYNC110  nobody tells us of what others do
-                await trio.sleep(0.5)
+                await trio.sleep(look_s)
         assert seen() == before, f"left {when}: {seen()}, and not {before}"
         assert not errors.texts, f"logged {when}: {errors.texts}"
 
     try:
         await cut_off(live, make(), most)  # others may remember it from now on
-        await trio.sleep(PATIENCE_S)
+        await trio.sleep(patience_s)
         before = seen()
-        for n in range(1, most, stride):
+        for n in range(first, most, stride):
             if not await cut_off(live, make(), n):
                 return n
             await look(f"by one that was cut off at step {n}")

@@ -86,7 +86,8 @@ class HubRig:
     async def ready(self, name: str) -> Upstream:
         """Once that edge's server can be called."""
         await until(lambda: name in self.upstreams and self.upstreams[name].is_ready)
-        await until(lambda: self.tools(name) != [])  # views are made anew when there is time for it
+        # Views are made anew when there is time for it.
+        await until(lambda: self.gateway.view(name) is not None and self.tools(name) != [])
         return self.upstreams[name]
 
     async def down(self, name: str) -> None:

@@ -7,8 +7,8 @@ the kernel, so the clock of a test may jump. `calling` has Trio dial here for th
 import errno
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import trio
@@ -67,6 +67,26 @@ class MemoryNet(trio.abc.HostnameResolver, trio.abc.SocketFactory):
     def stream(self, text: str) -> SocketStream:
         """For a client of a test."""
         return SocketStream(self.connect(text))
+
+    @asynccontextmanager
+    async def serving(
+        self, text: str, serve: Callable[[SocketStream], Awaitable[None]]
+    ) -> AsyncIterator[None]:
+        """Each connection to `text` in a task of its own, for the length of a block."""
+        async with trio.open_nursery() as nursery:
+            listener = self.listen(text)
+
+            @nursery.start_soon
+            async def accept() -> None:
+                while True:
+                    stream, _ = await listener.accept()
+                    nursery.start_soon(serve, stream)
+
+            try:
+                yield
+            finally:
+                nursery.cancel_scope.cancel()
+                listener.close()
 
     @contextmanager
     def calling(self) -> Iterator[None]:
@@ -146,7 +166,8 @@ class MemoryListener(ListeningSocket):
         return MemoryListener(self._net, self.address, self._backlog, is_lent=True)
 
     async def accept(self) -> tuple[SocketStream, str]:
-        return SocketStream(await self._backlog.take(self)), "memory"
+        peer = "unix" if self.address.startswith("unix:") else "memory"
+        return SocketStream(await self._backlog.take(self)), peer
 
     def close(self) -> None:
         if self.is_closed:
@@ -175,7 +196,7 @@ class MemoryAddresses(Addresses):
 
 
 class MemorySocket(trio.socket.SocketType):
-    """What Trio dials with: half of a pair, once it is connected."""
+    """What Trio dials with: half of a pair, once it is connected. Our streams take it out; httpx's use it."""
 
     type = socket.SOCK_STREAM
     did_shutdown_SHUT_WR = False  # noqa: N815  Trio's name
@@ -183,13 +204,26 @@ class MemorySocket(trio.socket.SocketType):
     def __init__(self, net: MemoryNet) -> None:
         super().__init__()
         self._net = net
-        self._end: socket.socket | None = None
+        self._end: trio.socket.SocketType | None = None
 
     async def connect(self, address: Any) -> None:
         host, port = address[:2]
         self._net.dials[port] = self._net.dials.get(port, 0) + 1
         await trio.lowlevel.checkpoint()
-        self._end = self._net.connect(f"{'127.0.0.1' if host in LOOPBACK else host}:{port}")
+        end = self._net.connect(f"{'127.0.0.1' if host in LOOPBACK else host}:{port}")
+        self._end = trio.socket.from_stdlib_socket(end)
+
+    async def send(self, data: Any, flags: int = 0) -> int:
+        assert self._end is not None
+        return await self._end.send(data, flags)
+
+    async def recv(self, size: int, flags: int = 0) -> bytes:
+        assert self._end is not None
+        return await self._end.recv(size, flags)
+
+    def is_readable(self) -> bool:
+        assert self._end is not None
+        return self._end.is_readable()
 
     def setsockopt(self, level: int, optname: int, value: Any, optlen: int | None = None) -> None:
         """There is no TCP here."""

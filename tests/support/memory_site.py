@@ -19,8 +19,8 @@ NOBODY_URL = "http://127.0.0.1:3999/mcp"
 PATHS: dict[DialectName, str] = {"contextforge": "", "mcp-reverse": "/mcp-reverse", "long-poll": ""}
 
 
-def hub_url(dialect: DialectName) -> str:
-    return f"http://{HUB}{PATHS[dialect]}"
+def hub_url(dialect: DialectName, scheme: str = "http") -> str:
+    return f"{scheme}://{HUB}{PATHS[dialect]}"
 
 
 def token_of(edge: str) -> Secret:
@@ -57,16 +57,7 @@ async def site(net: MemoryNet, *edges: str, **hub_settings: Any) -> AsyncIterato
     hub = HubRig(
         hub_config(*edges, listen=(HUB,), **hub_settings), open_address=MemoryAddresses(net).of("site")
     )
-    async with gateway(server) as rig, trio.open_nursery() as nursery:
-        listener = net.listen(SERVER)
-
-        async def accept() -> None:
-            while True:
-                stream, _ = await listener.accept()
-                nursery.start_soon(rig.serve, stream)
-
-        nursery.start_soon(accept)
+    async with gateway(server) as rig, net.serving(SERVER, rig.serve), trio.open_nursery() as nursery:
         await nursery.start(hub.acceptor.run)
         yield Site(net, hub, rig, server)
         nursery.cancel_scope.cancel()
-        listener.close()

@@ -3,6 +3,7 @@
 import signal
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -18,8 +19,10 @@ from edge.health import Health
 from edge.parts.channel import Ended
 from edge.redaction import GENERATIONS
 from edge.supervise.reload import ReloadOptions, Verdict
+from tests.support.certificates import Certificates
 from tests.support.hub_rig import hub_config
 from tests.support.memory_channel import ScriptedServer
+from tests.support.memory_net import MemoryAddresses, MemoryNet
 from tests.support.memory_workshop import memory_app, quiet_config, running
 from tests.support.uplink_rig import eventually
 from tests.support.upstream_rig import after
@@ -104,6 +107,29 @@ async def test_a_config_that_makes_a_server_required_and_breaks_it_is_taken_back
         verdict = await app.reloads.ask(ReloadOptions(confirm_s=10))
         assert verdict.result == "rolled back"
         assert [problem.place for problem in verdict.problems] == ["server:a"]
+
+
+async def test_a_certificate_that_was_renewed_meanwhile_is_known_to_be_in_force_after_a_config_was_taken_back(
+    autojump_clock: Clock, tmp_path: Path
+) -> None:
+    """Or one that is put back after that would be taken for the one that is in force."""
+    tls = Certificates(tmp_path).tls
+    hub = hub_config("a", tls=tls, listen=(f"unix:{tmp_path}/hub",))
+    found = iter(
+        [
+            Loaded(
+                config=quiet_config(server("a", "broken", required=True), hub=hub), digests={tls.cert: "2"}
+            ),
+            Loaded(config=quiet_config(server("a", required=True), hub=hub), digests={tls.cert: "1"}),
+        ]
+    )
+    before = quiet_config(server("a", required=True), hub=hub)
+    app = memory_app(before, lambda: next(found), scripted, addresses=MemoryAddresses(MemoryNet()))
+    app.loaded = replace(app.loaded, digests={tls.cert: "1"})
+    async with running(app):
+        verdict = await app.reloads.ask(ReloadOptions(confirm_s=10))
+        assert verdict.result == "rolled back"
+        assert (await app.reloads.ask(PLAIN)).updated == ("hub",)
 
 
 async def test_a_config_is_not_taken_back_any_more_once_it_is_told_to_end(autojump_clock: Clock) -> None:
