@@ -111,6 +111,7 @@ class EdgeWebhook:
             transport=self._transport(),
             headers=headers,
             follow_redirects=False,
+            trust_env=False,  # a proxy on the way would see edges' tokens, and could let anybody in
         )
 
     def _read(self, body: bytes) -> Edge | Denied | None:

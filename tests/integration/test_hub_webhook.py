@@ -50,6 +50,32 @@ async def test_an_edge_that_the_webhook_names_gets_in() -> None:
         assert await rig.call("ship", n=1) == {"n": 1}
 
 
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+async def test_a_proxy_of_the_environment_neither_sees_a_token_nor_lets_anybody_in(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = b""
+
+    async def says_yes(stream: trio.SocketStream) -> None:
+        nonlocal seen
+        seen += await stream.receive_some()
+        body = b'{"edge": "ship"}'
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with trio.open_nursery() as nursery:
+        (proxy,) = await nursery.start(partial(trio.serve_tcp, says_yes, 0, host="127.0.0.1"))
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.socket.getsockname()[1]}")
+        async with asking_hub() as rig:
+            with pytest.raises(Refused) as caught:
+                async with websocket_edge(HubClient(rig.address, "t-unknown")):
+                    pass
+            assert caught.value.status == 401
+        nursery.cancel_scope.cancel()
+    assert seen == b""
+
+
 @pytest.mark.parametrize(("token", "status"), [("t-unknown", 401), ("t-odd", 403), ("t-broken", 503)])
 async def test_who_the_webhook_does_not_name_stays_out(token: str, status: int) -> None:
     async with asking_hub() as rig:
