@@ -8,7 +8,9 @@ the link, and a token that is withdrawn is refused at the next connection.
 
 import json
 import logging
+import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -17,6 +19,7 @@ import trio
 from edge.config.hub import HubWebhook
 from edge.errors import EdgeError
 from edge.gate.edge_auth import Denied, Edge, TokenAuth
+from edge.net.file_reader import FileReader
 from edge.net.http_client import USER_AGENT
 from edge.net.tls import client_context
 
@@ -46,6 +49,7 @@ class EdgeWebhook:
         self._places = trio.Semaphore(AT_ONCE)
         self._waiting = 0
         self._client: httpx.AsyncClient | None = None
+        self._files = FileReader()
         self._last_problem = ""
 
     def update(self, auth: TokenAuth) -> None:
@@ -88,7 +92,9 @@ class EdgeWebhook:
 
     async def _exchange(self, question: dict[str, Any]) -> tuple[int, bytes]:
         if self._client is None:
-            self._client = self._new_client()
+            context = await self._trust()
+            if self._client is None:  # another question may have been faster
+                self._client = self._new_client(context)
         asked = json.dumps(question).encode()  # in ASCII: an edge's words may hold what UTF-8 cannot
         async with self._client.stream("POST", self._config.url, content=asked) as response:
             body = b""
@@ -97,7 +103,12 @@ class EdgeWebhook:
                     body += chunk
             return (502, b"") if len(body) > MAX_ANSWER_BYTES else (response.status_code, body)
 
-    def _new_client(self) -> httpx.AsyncClient:
+    async def _trust(self) -> ssl.SSLContext:
+        if self._config.ca_file is None:
+            return client_context()
+        return await self._files.read(partial(client_context, self._config.ca_file), self._config.timeout_s)
+
+    def _new_client(self, context: ssl.SSLContext) -> httpx.AsyncClient:
         headers = {
             "User-Agent": USER_AGENT,
             "Accept": "application/json",
@@ -107,7 +118,7 @@ class EdgeWebhook:
             headers["Authorization"] = f"Bearer {self._config.bearer.reveal()}"
         return httpx.AsyncClient(
             timeout=self._config.timeout_s,
-            verify=client_context(self._config.ca_file, True),
+            verify=context,
             transport=self._transport(),
             headers=headers,
             follow_redirects=False,
