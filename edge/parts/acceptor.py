@@ -116,7 +116,7 @@ class Acceptor:
         self.edges.update(config)
         self._sessions.update(config, auth)
         if config.jwt is None and config.webhook is None:  # else others may know the name
-            self.edges.forget(lambda owner: owner not in config.edges)
+            self.edges.forget(lambda _, owner: owner not in config.edges)
         self._face.update(config, auth, self._webhook)
         self._listener.update(tls, limits_of(config), max_connections=connections_of(config))
 

@@ -110,6 +110,12 @@ class EdgeSessions:
             if is_gone or isinstance(owner, Denied) or self._is_unfit(owner, link.dialect, link.name):
                 log.info("edge may no longer connect", extra={"edge": link.owner})
                 self._edges.end(link, "it may no longer connect", "revoked")
+        self._edges.forget(self._is_lost)
+
+    def _is_lost(self, name: str, owner: str) -> bool:
+        """Whether what had this name may not have it any more: it is free for whose it is now."""
+        edge = self._auth.named(owner)
+        return isinstance(edge, Denied) or self._auth.may_be_called(edge, name) is not None
 
     def _is_unfit(self, edge: Edge, dialect: str, name: str | None) -> bool:
         """Whether this edge could not have a link in this dialect and of this name, if it has one, now."""

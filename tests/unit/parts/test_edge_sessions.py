@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
-from edge.config.hub import HubConfig, HubEdge
+from edge.config.hub import HubConfig, HubEdge, HubJwt
+from edge.config.secrets import Secret
 from edge.gate.edge_auth import Edge, TokenAuth, digest_of
 from edge.parts.edge_session import Opening, Visitor
 from edge.parts.edge_sessions import EdgeSessions
@@ -82,6 +83,24 @@ async def test_a_suspended_link_that_would_not_be_let_in_ends(
         session = one.sessions.open(opening, MemoryCarrier(), PlainDialect())
         session.pump.feed(Opened({}))
         assert (session.link, session.refused is None) == (None, False)
+
+
+@pytest.mark.parametrize("more", [{}, {"jwt": HubJwt(secret=Secret("s" * 32))}])
+async def test_a_name_that_is_another_edges_now_is_free_for_that_one(
+    more: dict[str, Any], autojump_clock: MockClock
+) -> None:
+    async with suspended() as one:
+        one.update(hub_config("a", "a-b", **more))
+        assert one.sessions.judge_name(Edge("a-b"), "a-b") is None
+        assert "edge:a-b" not in one.rig.health.statuses
+
+
+async def test_a_name_whose_edge_may_come_back_is_nobody_elses(autojump_clock: MockClock) -> None:
+    async with suspended() as one:
+        one.rig.edges.end(one.link, "not resumed", "dead")
+        one.update(hub_config("a", "b"))
+        assert one.sessions.judge_name(Edge("b"), "a-b") is not None
+        assert "edge:a-b" in one.rig.health.statuses
 
 
 async def test_a_suspended_link_whose_name_becomes_a_servers_ends(autojump_clock: MockClock) -> None:
