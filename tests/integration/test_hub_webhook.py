@@ -9,7 +9,8 @@ from functools import partial
 import pytest
 import trio
 
-from edge.config.hub import HubWebhook
+from edge.config.hub import HubJwt, HubWebhook
+from edge.config.secrets import Secret
 from tests.support.hub_rig import HubRig, hub, hub_config
 from tests.support.scripted_edge import HubClient, PollingEdge, Refused, Script, event_edge, websocket_edge
 
@@ -110,6 +111,22 @@ async def test_no_body_is_read_before_the_webhook_has_judged_its_token() -> None
             async with await trio.open_tcp_stream(client.host, client.port) as stream:
                 await stream.send_all(client.head("GET", "/poll?session_id=0123456789abcdef", more))
                 assert b" 413 " in await stream.receive_some()  # though not a byte of it was sent
+
+
+async def test_a_link_that_the_webhook_let_in_stays_but_for_another_webhook() -> None:
+    async with asking_hub() as rig, websocket_edge(HubClient(rig.address, "t-ship")) as edge:
+        await edge.register("ship")
+        await rig.ready("ship")
+        webhook = rig.config.webhook
+        assert webhook is not None
+        rotated = replace(rig.config, webhook=replace(webhook, bearer=Secret("another")))
+        rig.acceptor.update(rotated, None)
+        with_jwt = replace(rotated, jwt=HubJwt(secret=Secret("s" * 32)))
+        rig.acceptor.update(with_jwt, None)
+        rig.acceptor.update(rotated, None)
+        assert await rig.call("ship", n=1) == {"n": 1}
+        rig.acceptor.update(replace(rotated, webhook=replace(webhook, url="http://127.0.0.1:1/other")), None)
+        assert (await edge.wait_closed()) == (1000, "it may no longer connect")
 
 
 async def test_an_answer_that_comes_after_a_reload_took_the_webhook_away_lets_nobody_in() -> None:

@@ -36,7 +36,7 @@ class Suspended:
 
     def prepare(self) -> Opening:
         """Its edge is back and would go on."""
-        visitor = Visitor(Edge("a"), digest_of("token-of-a"), "peer")
+        visitor = Visitor(Edge("a"), digest_of("token-of-a"), "peer", "token")
         assert self.link.link.numbered is not None
         offer = LinkOffer(self.link.id, self.link.link.numbered.sent)
         opening = self.sessions.prepare(visitor, self.link.dialect, offer, session="new")
