@@ -109,6 +109,7 @@ class Acceptor:
         if config.webhook != self._config.webhook or (config.webhook and config.webhook.ca_file):
             self._webhook = None if config.webhook is None else EdgeWebhook(config.webhook, auth)
             if older is not None and self._config.webhook is not None and self._home is not None:
+                older.retire()
                 self._home.start_soon(self._close, older, self._config.webhook.timeout_s)
         elif self._webhook is not None:
             self._webhook.update(auth)

@@ -51,10 +51,15 @@ class EdgeWebhook:
         self._client: httpx.AsyncClient | None = None
         self._files = FileReader()
         self._last_problem = ""
+        self._is_retired = False
 
     def update(self, auth: TokenAuth) -> None:
         """Names are judged by this from now on."""
         self._auth = auth
+
+    def retire(self) -> None:
+        """It is out of force: what waits in line is not asked any more, and what is open ends within `timeout_s`."""
+        self._is_retired = True
 
     async def judge(self, token: str, name: str | None, dialect: str, peer: str) -> Edge | Denied:
         """Whose token it is. Bounded: at most AT_ONCE questions are open, each for `timeout_s`."""
@@ -63,6 +68,8 @@ class EdgeWebhook:
         self._waiting += 1
         try:
             async with self._places:
+                if self._is_retired:
+                    return FAILED
                 return await self._ask({"token": token, "name": name, "dialect": dialect, "peer": peer})
         finally:
             self._waiting -= 1

@@ -147,6 +147,29 @@ async def test_a_flood_of_tokens_does_not_flood_the_service(autojump_clock: Mock
     assert verdicts.count("webhook_refused") == AT_ONCE + MAX_WAITING
 
 
+async def test_what_waits_in_line_of_one_that_is_out_of_force_is_asked_no_more(
+    autojump_clock: MockClock,
+) -> None:
+    service = Service(says(401), takes_s=1)
+    asker = webhook(service)
+    verdicts: list[str] = []
+
+    async def one() -> None:
+        verdict = await asker.judge("x", None, "long-poll", "10.0.0.1:5")
+        assert isinstance(verdict, Denied)
+        verdicts.append(verdict.reason)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3 * AT_ONCE):
+            nursery.start_soon(one)
+        await wait_all_tasks_blocked()
+        asker.retire()
+    assert trio.current_time() == 1
+    await asker.aclose()
+    assert len(service.asked) == AT_ONCE
+    assert verdicts.count("webhook_failed") == 2 * AT_ONCE
+
+
 async def test_a_name_that_utf8_cannot_hold_is_asked_about_all_the_same(autojump_clock: MockClock) -> None:
     service = Service(says(401))
     asker = webhook(service)
