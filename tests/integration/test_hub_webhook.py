@@ -5,13 +5,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
+import trustme
 
-from edge.config.hub import HubJwt, HubWebhook
+from edge.config.hub import HubEdge, HubJwt, HubWebhook
 from edge.config.secrets import Secret
-from tests.support.hub_rig import HubRig, hub, hub_config
+from edge.parts.edge_webhook import AT_ONCE
+from tests.support.hub_rig import HubRig, hashed, hub, hub_config
 from tests.support.scripted_edge import HubClient, PollingEdge, Refused, Script, event_edge, websocket_edge
 
 NAMES = {"t-ship": "ship", "t-barge": "barge", "t-odd": "not a name"}
@@ -22,7 +26,9 @@ async def at_once() -> None:
 
 
 @asynccontextmanager
-async def asking_hub(before: Callable[[], Awaitable[None]] = at_once) -> AsyncIterator[HubRig]:
+async def asking_hub(
+    before: Callable[[], Awaitable[None]] = at_once, ca_file: str | None = None
+) -> AsyncIterator[HubRig]:
     """Its webhook waits for `before` with each answer."""
 
     async def answer(stream: trio.SocketStream) -> None:
@@ -39,7 +45,7 @@ async def asking_hub(before: Callable[[], Awaitable[None]] = at_once) -> AsyncIt
     async with trio.open_nursery() as nursery:
         (listener,) = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
         port = listener.socket.getsockname()[1]
-        async with hub(webhook=HubWebhook(url=f"http://127.0.0.1:{port}/who")) as rig:
+        async with hub(webhook=HubWebhook(url=f"http://127.0.0.1:{port}/who", ca_file=ca_file)) as rig:
             yield rig
         nursery.cancel_scope.cancel()
 
@@ -148,3 +154,88 @@ async def test_an_answer_that_comes_after_a_reload_took_the_webhook_away_lets_no
         await is_asked.wait()
         rig.acceptor.update(replace(rig.config, webhook=None, edges=hub_config("a").edges), None)
         may_answer.set()
+
+
+async def test_what_the_webhook_says_is_judged_by_the_edges_of_the_reload_before() -> None:
+    async with asking_hub() as rig:
+        client = HubClient(rig.address, "t-ship")
+        async with websocket_edge(client) as edge:
+            await edge.register("ship")
+            await rig.ready("ship")
+        ship = HubEdge(name="ship", token_sha256=(hashed("another"),), dialects=("long-poll",))
+        rig.acceptor.update(replace(rig.config, edges={"ship": ship}), None)
+        with pytest.raises(Refused) as caught:
+            async with websocket_edge(client):
+                pass
+        assert caught.value.status == 403
+
+
+async def test_authorities_for_the_webhook_are_read_again_for_a_reload(tmp_path: Path) -> None:
+    authorities = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(authorities))
+    async with asking_hub(ca_file=str(authorities)) as rig:
+        client = HubClient(rig.address, "t-ship")
+        async with websocket_edge(client):
+            pass
+        authorities.write_text("renewed, and by mistake no certificate")
+        rig.acceptor.update(rig.config, None)
+        with pytest.raises(Refused) as caught:
+            async with websocket_edge(client):
+                pass
+        assert caught.value.status == 503
+
+
+async def test_connections_to_a_webhook_that_is_out_of_force_are_closed() -> None:
+    is_closed = trio.Event()
+
+    async def answer(stream: trio.SocketStream) -> None:
+        """All questions of a connection, until the hub closes it."""
+        while data := await stream.receive_some():
+            if data.endswith(b"}"):
+                await stream.send_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+        is_closed.set()
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/who"
+        async with hub("a", webhook=HubWebhook(url=url, timeout_s=0.2)) as rig:
+            with pytest.raises(Refused):
+                async with websocket_edge(HubClient(rig.address, "t-unknown")):
+                    pass
+            assert not is_closed.is_set()
+            rig.acceptor.update(replace(rig.config, webhook=None), None)
+            await is_closed.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_waits_in_line_for_a_webhook_is_told_by_the_judges_of_the_reload_that_takes_it_away() -> (
+    None
+):
+    n_asked, all_asked, may_answer = 0, trio.Event(), trio.Event()
+
+    async def waits() -> None:
+        nonlocal n_asked
+        n_asked += 1
+        if n_asked == AT_ONCE:
+            all_asked.set()
+        await may_answer.wait()
+
+    statuses: list[int] = []
+
+    async def connect(client: HubClient) -> None:
+        with pytest.raises(Refused) as caught:
+            async with websocket_edge(client):
+                pass
+        statuses.append(caught.value.status)
+
+    async with asking_hub(waits) as rig, trio.open_nursery() as nursery:
+        for _ in range(AT_ONCE):
+            nursery.start_soon(connect, HubClient(rig.address, "t-ship"))
+        await all_asked.wait()
+        for _ in range(4):
+            nursery.start_soon(connect, HubClient(rig.address, "t-ship"))
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        rig.acceptor.update(replace(rig.config, webhook=None, edges=hub_config("a").edges), None)
+        may_answer.set()
+    assert statuses == [401] * (AT_ONCE + 4)
+    assert n_asked == AT_ONCE

@@ -110,6 +110,14 @@ async def test_a_suspended_link_whose_name_becomes_a_servers_ends(autojump_clock
         assert one.prepare().resumes is None
 
 
+async def test_a_suspended_link_whose_edge_a_jwt_may_name_can_be_resumed_when_the_file_has_it_no_more(
+    autojump_clock: MockClock,
+) -> None:
+    async with suspended() as one:
+        one.update(hub_config("other", jwt=HubJwt(secret=Secret("s" * 32))))
+        assert one.prepare().resumes is one.link
+
+
 async def test_a_suspended_link_that_may_stay_can_be_resumed_after_a_reload(
     autojump_clock: MockClock,
 ) -> None:
