@@ -6,21 +6,43 @@ said for how long that counts, it is lost without another one: what was ready is
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import trio
 
 from edge.errors import Problem
+from edge.printable import CUT
 
 State = Literal["starting", "ready", "stale", "degraded", "failed", "stopped"]
 Verdict = Literal["ok", "degraded", "failing"]
+Result = Literal["reloaded", "unchanged", "planned", "refused", "rolled back", "not rolled back"]
+"""What a reload comes to."""
 
 MAX_REASON_CHARS = 400
 # kind -> member of the report; all others: "parts"
 SHELVES = {"server": "servers", "uplink": "uplinks", "edge": "edges", "listener": "listeners"}
+
+
+class BadReload(NamedTuple):
+    """What is said, wherever it is, of a reload that was not good: what became of the new config, and which one is in
+    force now."""
+
+    came_to: str
+    in_force: str
+
+
+BAD_RELOADS: Mapping[str, BadReload] = MappingProxyType(
+    {
+        "refused": BadReload("refused", "the one before stays in force"),
+        "rolled back": BadReload("taken back", "the one before is in force again"),
+        "not rolled back": BadReload("not good and could not be taken back", "it stays in force"),
+    }
+)
+"""By `Result`; all others are good."""
 
 
 def unchanged(text: str) -> str:
@@ -188,33 +210,39 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LastReload:
+    """What came of it, and `at` what Unix time. `problems` say why it was refused or taken back, with their places."""
+
+    at: float
+    result: Result
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def is_good(self) -> bool:
+        return self.result not in BAD_RELOADS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigState:
     """Which config is in force, and what came of the last attempt to replace it. Times are Unix time.
 
-    `last_reload_ok` is None before the first one; `last_reload_result` is the word of its verdict, and
-    `last_reload_problems` say why it was refused or taken back, with their places. What is in force does not change by
-    a refusal, and neither does any verdict.
+    What is in force does not change by a refusal, and neither does any verdict. `last_reload` is None before the first.
     """
 
     source: str
     loaded_at: float
     is_reloading: bool = False
-    last_reload_at: float | None = None
-    last_reload_ok: bool | None = None
-    last_reload_result: str = "refused"  # of one that was not good: also `rolled back`, `not rolled back`
-    last_reload_problems: tuple[Problem, ...] = ()
+    last_reload: LastReload | None = None
 
     def line(self, now: float, clean: Callable[[str], str], *, reasons: bool) -> str:
         """As `Status.line`; `now` is Unix time."""
         if self.is_reloading:
             return "[+] config is being reloaded"
-        if self.last_reload_ok is False and self.last_reload_at is not None:
-            when = f"{ago(now - self.last_reload_at)} ago"
-            text = {
-                "rolled back": f"[-] config taken back {when}, the one before is in force again",
-                "not rolled back": f"[-] config is not good and could not be taken back {when}, it stays in force",
-            }.get(self.last_reload_result, f"[-] config refused {when}, the one before stays in force")
-            first, more = self.last_reload_problems[:1], len(self.last_reload_problems) - 1
+        last = self.last_reload
+        if last is not None and not last.is_good:
+            came_to, in_force = BAD_RELOADS[last.result]
+            text = f"[-] config {came_to} {ago(now - last.at)} ago, {in_force}"
+            first, more = last.problems[:1], len(last.problems) - 1
             if first and reasons:
                 text += f": {tidy(clean(str(first[0])))}" + (f" (and {more} more)" if more else "")
             return text
@@ -223,16 +251,17 @@ class ConfigState:
 
     def report(self, clean: Callable[[str], str]) -> dict[str, Any]:
         """As JSON values."""
+        last = self.last_reload
         return {
             "source": clean(self.source),
             "loaded_at": iso(self.loaded_at),
             "is_reloading": self.is_reloading,
-            "last_reload_at": None if self.last_reload_at is None else iso(self.last_reload_at),
-            "last_reload_ok": self.last_reload_ok,
-            "last_reload_result": None if self.last_reload_at is None else self.last_reload_result,
+            "last_reload_at": None if last is None else iso(last.at),
+            "last_reload_ok": None if last is None else last.is_good,
+            "last_reload_result": None if last is None else last.result,
             "last_reload_problems": [
                 {"place": tidy(clean(problem.place)), "text": tidy(clean(problem.text))}
-                for problem in self.last_reload_problems
+                for problem in (() if last is None else last.problems)
             ],
         }
 
@@ -346,7 +375,7 @@ def urgency(status: Status) -> int:
 def tidy(text: str) -> str:
     """One line of bounded length."""
     text = " ".join(text.split())
-    return text if len(text) <= MAX_REASON_CHARS else text[: MAX_REASON_CHARS - 1] + "…"
+    return text if len(text) <= MAX_REASON_CHARS else text[: MAX_REASON_CHARS - 1] + CUT
 
 
 def ago(seconds: float) -> str:

@@ -2,7 +2,11 @@
 
 A call site gives a constant sentence and fields: `log.info("server ready", extra={"server": name})`.
 Whatever a field or message holds, it cannot end the line or steer a terminal: control characters
-are escaped. Tracebacks are one field, or, in the form for a person, indented lines of their own. No form has secrets.
+are escaped. Tracebacks are one field, or, in the form for a person, indented lines of their own.
+
+No form has secrets: they are taken out of each text by itself, as it was given, before anything is escaped or put
+together. So a secret that is a word such as `level` cannot hit what belongs to the form, nor what we always say of a
+record: names of fields, level, logger and place in the code are constants.
 
 Lines are written by the task that logs, at once; a reader of stderr that stands still holds us up,
 as it does any program. That is accepted: a log that quietly loses lines is worse on a small box.
@@ -74,7 +78,10 @@ def has_descriptor(stream: TextIO) -> bool:
 
 
 class Parts:
-    """A record taken apart, without secrets: its sentence and its fields, tracebacks among them."""
+    """A record taken apart, without secrets: its sentence and its fields, tracebacks among them.
+
+    A number that is a secret becomes a text.
+    """
 
     __slots__ = ("fields", "message")
 
@@ -85,12 +92,20 @@ class Parts:
         self.message = clean(record.getMessage())
         self.fields: dict[str, str | int | float | bool | None] = {}
         for name, value in extra.items():
-            is_plain = value is None or isinstance(value, bool | int | float)
-            self.fields[key(name)] = value if is_plain else clean(str(value))
+            self.fields[key(name)] = cleaned(value, clean)
         if record.exc_info:
             self.fields["exc"] = clean(formatter.formatException(record.exc_info))
         if record.stack_info:
             self.fields["stack"] = clean(record.stack_info)
+
+
+def cleaned(value: object, clean: Callable[[str], str]) -> str | int | float | bool | None:
+    """A field's value without secrets: as it is, if there is none in it and JSON has its like, else as text."""
+    if value is None or isinstance(value, bool):
+        return value
+    text = str(value)
+    without = clean(text)
+    return value if isinstance(value, int | float) and without == text else without
 
 
 class LineFormatter(logging.Formatter):
@@ -106,8 +121,7 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         parts = Parts(record, self._clean, self)
-        # once more over the whole: a secret may have been put together from message and field
-        text = self._clean(self._write(record, parts.message, parts.fields))
+        text = self._write(record, parts.message, parts.fields)
         return f"<{priority(record)}>{text}" if self._with_priority else text
 
 
@@ -123,11 +137,8 @@ class JournalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         parts = Parts(record, self._clean, self._formatter)
-        entry = [
-            (name, self._clean(text)) for name, text in journal_fields(record, parts.message, parts.fields)
-        ]
         try:
-            self._way.send(journal.encoded(entry))
+            self._way.send(journal.encoded(journal_fields(record, parts.message, parts.fields)))
         except OSError:
             self._lines.handle(record)
 

@@ -159,6 +159,9 @@ class Metrics:
         self.connections_limits: dict[str, int] = {}  # of the listeners that there are
         self.connections_accepted = Counts(LISTENERS)
         self.connections_rejected = Counts(LISTENERS)  # over the limit
+        self.tls_handshakes_waiting = (
+            0  # clients whose TLS handshake has not been begun, as many others' have
+        )
         self.write_timeouts = 0  # clients cut off because they had stopped reading
         self.notes_dropped = 0  # notifications a client was too slow for
         self.part_crashes = Counts(

@@ -6,6 +6,9 @@ in the window, wherever the form stands: so a text without secrets costs a look-
 where there are short secrets), however many secrets there are, and another secret costs only its own entries.
 The window is at the end because beginnings are alike: of tokens with a header, of URLs.
 
+What was cut before it got here ends in `…` (printable.cut). A beginning of a form right before that sign is a secret,
+too, if it has SHORTEST_SECRET letters. Such beginnings are looked for in all forms in order, by halving.
+
 Secrets change, so they are not kept for ever: of each source the last few generations are.
 """
 
@@ -15,10 +18,11 @@ import itertools
 import json
 import re
 import urllib.parse
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from edge.printable import quoted
+from edge.printable import CUT, quoted
 
 SHORTEST_SECRET = 4  # a shorter value is in half of all lines; redacting it would only blur them
 SHORTEST_BASE64 = 6  # of a shorter one too little is left to be sure
@@ -26,6 +30,8 @@ SHORTEST_LINE = 12  # of a secret of several lines: a key's, not the brace or wo
 LONGEST_MIXED = 4096  # of a longer one the forms that are written within another form are not looked for
 GENERATIONS = 8  # of one source: what is in use, and what may still be on its way out
 MAX_SOURCES = 1024
+LONGEST_CUT = 1024  # a text that was cut before it got here shows no more of a secret
+MOST_CUTS = 16  # in one text; the last ones are looked at
 LONGEST_OVERLAP = 16_384  # of texts in pieces: a form that is longer may be shown in parts
 EXCERPT_ROOM = 16  # times its length is looked at for an excerpt, as secrets in it become shorter
 URL_SAFE = str.maketrans("+/", "-_")
@@ -50,6 +56,8 @@ class Redactor:
             Table(8, 5),
             Table(4, 4),
         )  # a form goes to the first that it is long enough for
+        self._version = 0  # of the forms that there are
+        self._beginnings = Beginnings(0, ())
         self.longest = 0
 
     def redact(self, values: Iterable[str], source: str = "config") -> None:
@@ -100,8 +108,8 @@ class Redactor:
         window = text if len(text) <= whole else text[: self.boundary(text[:whole], whole - self.longest)]
         cleaned = self.clean(window)
         if len(cleaned) > at_most:
-            return cleaned[:at_most] + "…"
-        return cleaned if window is text else cleaned + "…"
+            return cleaned[:at_most] + CUT
+        return cleaned if window is text else cleaned + CUT
 
     def boundary(self, text: str, at: int) -> int:
         """Where a text can be cut, near `at`, so that no secret is cut. After `at` it should have `longest` more."""
@@ -113,6 +121,8 @@ class Redactor:
     def _spans(self, text: str) -> list[tuple[int, int]]:
         """Where secrets are, in order; those that overlap are one."""
         found = [span for table in self._tables for span in table.spans(text)]
+        if CUT in text and self._uses:
+            found += self._cut_spans(text)
         if len(found) < 2:
             return found
         found.sort()
@@ -125,12 +135,27 @@ class Redactor:
                 merged.append((begin, end))
         return merged
 
+    def _cut_spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where a secret begins that is cut off by `…`."""
+        version = self._version
+        if self._beginnings.version != version:
+            self._beginnings = Beginnings(version, list(self._uses))
+        end = len(text)
+        for _ in range(MOST_CUTS):
+            end = text.rfind(CUT, 0, end)
+            if end < 0:
+                return
+            begin = self._beginnings.before(text, end)
+            if begin is not None:
+                yield begin, end
+
     def _add(self, value: str) -> None:
         forms = self._forms[value] = frozenset(forms_of(value))
         for form in forms:
             if not self._uses[form]:
                 self._table_of(form).add(form)
             self._uses[form] += 1
+        self._version += 1
 
     def _remove(self, value: str) -> None:
         del self._holders[value]
@@ -139,6 +164,7 @@ class Redactor:
             if not self._uses[form]:
                 del self._uses[form]
                 self._table_of(form).remove(form)
+        self._version += 1
 
     def _table_of(self, form: str) -> "Table":
         return next(table for table in self._tables if len(form) >= table.window)
@@ -185,6 +211,27 @@ class Table:
         first = len(form) - self.window
         for before in range(first, first + self._stride):
             yield form[before : before + self._size], before
+
+
+class Beginnings:
+    """Of all forms that there were at one time."""
+
+    __slots__ = ("_forms", "_heads", "version")
+
+    def __init__(self, version: int, forms: Collection[str]) -> None:
+        self.version = version
+        self._forms = sorted(forms)
+        self._heads = {form[:SHORTEST_SECRET] for form in forms}
+
+    def before(self, text: str, end: int) -> int | None:
+        """Where the longest one begins that ends at `end`."""
+        for begin in range(max(0, end - LONGEST_CUT), end - SHORTEST_SECRET + 1):
+            if text[begin : begin + SHORTEST_SECRET] in self._heads:
+                beginning = text[begin:end]
+                place = bisect_left(self._forms, beginning)
+                if place < len(self._forms) and self._forms[place].startswith(beginning):
+                    return begin
+        return None
 
 
 def hidden_with(value: str) -> Iterator[str]:

@@ -7,7 +7,6 @@ mend rises from here, and the process ends.
 """
 
 import logging
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from edge import __version__
 from edge.app.loaded import Load, Loaded, name_of
 from edge.app.memory import settle_memory
 from edge.app.reloading import LOAD_S, Reloading, options
+from edge.app.terminal import Terminal
 from edge.app.workshop import Built, Workshop
 from edge.config.diff import PartKey, UplinkSpec
 from edge.errors import EdgeError
@@ -66,7 +66,7 @@ class App:
     `read_secret` are for tokens that are read again for each connection out; `state` is where polling links keep
     their session ids. `addresses` opens what we listen on; with None, nothing is inherited. `gives_up`: end when every
     link has been given up, as there is nothing else to do. `cgroups`: where each stdio server gets one of its
-    own. `load_limit_s`: how long `load` may take in a reload.
+    own. `load_limit_s`: how long `load` may take in a reload. `terminal`: whose end ends us.
     """
 
     def __init__(
@@ -83,12 +83,15 @@ class App:
         gives_up: bool = False,
         cgroups: Delegated | None = None,
         load_limit_s: float = LOAD_S,
+        terminal: Terminal | None = None,
     ) -> None:
         self.loaded = loaded
         self.redactor = redactor
+        self.env = env
         self.notify = notify or SdNotify()
         self._can_load = load is not None
         self._gives_up = gives_up
+        self._terminal = terminal or Terminal()
         self.metrics = Metrics(methods=METHODS)
         self.health = Health(clean=redactor.clean)
         self.sockets = addresses or Addresses()
@@ -138,6 +141,7 @@ class App:
             resource_links=self.gateway.count_links,
             reloads=self.reloads.count_waiting,
             draining_parts=lambda: self.supervisor.draining,
+            tls_handshakes=lambda: self.metrics.tls_handshakes_waiting,
         )
         self._is_stopping = False
 
@@ -165,6 +169,7 @@ class App:
         outlives_terminal = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as nohup has it
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
+                await nursery.start(self._terminal.watch)
                 nursery.start_soon(self._obey, signals, nursery.cancel_scope, outlives_terminal)
                 nursery.start_soon(self.notify.run, self.sentence)
                 if self._gives_up:
@@ -335,10 +340,11 @@ class App:
     async def _obey(
         self, signals: AsyncIterator[int], everything: trio.CancelScope, outlives_terminal: bool
     ) -> None:
-        has_terminal = can_open_terminal()
         async for number in signals:
-            has_hung_up = has_terminal and not can_open_terminal()  # then SIGHUP means what it is named for
-            if number != signal.SIGHUP or ((has_hung_up or not self._can_load) and not outlives_terminal):
+            ends_us = (
+                self._terminal.has_hung_up or not self._can_load
+            )  # then SIGHUP means what it is named for
+            if number != signal.SIGHUP or (ends_us and not outlives_terminal):
                 break
             if not self._can_load:
                 continue
@@ -379,12 +385,3 @@ class App:
             raise Stopping
         status = {"refused": 400, "rolled back": 409, "not rolled back": 409}.get(verdict.result, 200)
         return status, verdict.report()
-
-
-def can_open_terminal() -> bool:
-    """Whether there is a controlling terminal."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True

@@ -15,6 +15,7 @@ import trio
 from edge.app.loaded import Load, Loaded, name_of
 from edge.app.memory import settle_memory
 from edge.app.secret_values import secrets_of
+from edge.app.standing import Standing, standing
 from edge.app.workshop import Built
 from edge.config.diff import (
     Changes,
@@ -28,10 +29,11 @@ from edge.config.diff import (
 )
 from edge.config.model import EdgeConfig
 from edge.errors import ConfigError, EdgeError, Problem, leaves
+from edge.health import LastReload, Result
 from edge.log import set_up
 from edge.parts.listener import Listener
 from edge.parts.upstream import Upstream
-from edge.supervise.reload import ReloadOptions, Result, Verdict
+from edge.supervise.reload import ReloadOptions, Verdict
 
 if TYPE_CHECKING:
     from edge.app.appliance import App
@@ -90,7 +92,7 @@ class Reloading:
             changes = changes_from(before, loaded)
             if asked.plan or changes.is_empty:
                 return verdict_of("planned" if asked.plan else "unchanged", loaded, changes)
-            good = self._good()
+            good = standing(app.health.statuses.values())
             late = await self._converge(loaded, changes, confirm_s=asked.confirm_s)
             settle_memory()
         except Exception as exc:  # a request's boundary: what is wrong with it must not end what runs
@@ -150,7 +152,7 @@ class Reloading:
         """
         app = self._app
         specs, config, present = loaded.parts, loaded.config, app.loaded.config
-        app.redactor.redact(secrets_of(config))
+        app.redactor.redact(secrets_of(config, app.env))
         new_keys = (*changes.added, *changes.restarted)
         late = {key for key in new_keys if self._is_late(key, specs[key])}
         new: dict[PartKey, Built] = {}
@@ -204,7 +206,7 @@ class Reloading:
                 )
         finally:
             # What is in force is the newest again, whatever came of it: refused ones must not make it forgotten.
-            app.redactor.redact(secrets_of(app.loaded.config))
+            app.redactor.redact(secrets_of(app.loaded.config, app.env))
             if not is_in_force:
                 app.show()  # what was built, and what came to it, may have left a name in health or metrics
         return late
@@ -218,16 +220,7 @@ class Reloading:
         older = self._app.built.get(key)
         return older is not None and not (lives_twice(older.spec) or lives_twice(spec))
 
-    def _good(self) -> set[str]:
-        """What has to be good again for a reload to be confirmed: required servers, and links, that are good now."""
-        statuses = self._app.health.statuses.values()
-        return {
-            status.key
-            for status in statuses
-            if status.is_good and (status.kind == "uplink" or (status.kind == "server" and status.required))
-        }
-
-    async def _missing_after(self, good: set[str], limit_s: float) -> list[tuple[str, str]]:
+    async def _missing_after(self, before: Standing, limit_s: float) -> list[tuple[str, str]]:
         """What of it is not good again within `limit_s`, and why; nothing as soon as all has been good for a while."""
         statuses = self._app.health.statuses
         steady_since: float | None = None
@@ -236,15 +229,15 @@ class Reloading:
                 now = trio.current_time()
                 if self._app.is_stopping:
                     return []
-                if all(statuses[key].is_good for key in good if key in statuses):
+                if next(before.lost(statuses.values()), None) is None:
                     steady_since = now if steady_since is None else steady_since
                     if now - steady_since >= STEADY_S:
                         return []
                 else:
                     steady_since = None
                 await trio.sleep(LOOK_S)
-        bad = [key for key in sorted(good) if key in statuses and not statuses[key].is_good]
-        return [(key, statuses[key].reason or statuses[key].state) for key in bad]
+        lost = sorted(before.lost(statuses.values()), key=lambda status: status.key)
+        return [(status.key, status.reason or status.state) for status in lost]
 
     def _show(self, **changes: Any) -> None:
         """In health, whose `config` has these fields."""
@@ -257,10 +250,7 @@ class Reloading:
         metrics = self._app.metrics
         self._show(
             is_reloading=False,
-            last_reload_at=metrics.wall(),
-            last_reload_ok=verdict.is_good,
-            last_reload_result=verdict.result,
-            last_reload_problems=verdict.problems,
+            last_reload=LastReload(at=metrics.wall(), result=verdict.result, problems=verdict.problems),
         )
         metrics.config_reloads.add("success" if verdict.is_good else "error")
         metrics.config_last_reload_ok = verdict.is_good

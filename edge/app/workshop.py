@@ -23,7 +23,7 @@ from edge.metrics import Metrics
 from edge.net.addresses import Addresses
 from edge.net.cgroup import Delegated
 from edge.net.http_server import HttpLimits
-from edge.net.tls import endpoint_context
+from edge.net.tls import endpoint_context, hub_context
 from edge.parts.admin import AdminFace
 from edge.parts.channel import Connect
 from edge.parts.control import Control
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from edge.parts.acceptor import Acceptor
 
 ADMIN_CONNECTIONS = 100
-CONTROL_CONNECTIONS = 16
 SMALL_BODY_BYTES = 65_536
 
 server_log = logging.getLogger("edge.server")
@@ -118,7 +117,7 @@ class Workshop:
             case AdminConfig():
                 return self._admin_listener(key, spec)
             case ControlSpec():
-                return self._control(key, spec, loaded)
+                return self._control(key, spec)
             case HubSpec():
                 return self._hub(key, spec, loaded)
             case UplinkSpec():
@@ -272,21 +271,16 @@ class Workshop:
 
         return self._built(key, spec, listener, status, subject=listener, update=update)
 
-    def _control(self, key: PartKey, spec: ControlSpec, loaded: Loaded) -> Built:
+    def _control(self, key: PartKey, spec: ControlSpec) -> Built:
         status = self._health.make("part:control")
-        listener = Listener(
-            "control",
-            (spec.listen,),
-            None,
+        control = Control(
+            spec,
             ControlFace(ReloadDesk(self._reload, None)),
-            HttpLimits(max_body_bytes=SMALL_BODY_BYTES),
-            max_connections=CONTROL_CONNECTIONS,
             status=status,
             metrics=self._metrics,
             open_address=self._addresses.of("control"),
         )
-        part = Control(listener, spec.listen, is_asked_for=spec.is_asked_for)
-        return self._built(key, spec, part, status, subject=listener, update=never, reports=False)
+        return self._built(key, spec, control, status, subject=control.listener, update=never)
 
     # -- links; their modules are loaded only where there are any: most boxes' start would pay for the hub's side,
     # and a hub's for the other
@@ -340,7 +334,7 @@ class Workshop:
         def update(spec: PartSpec, loaded: Loaded) -> Callable[[], None]:
             assert isinstance(spec, HubSpec)
             hub = spec.hub
-            context = endpoint_context(hub.tls, "hub.tls") if hub.tls is not None else None
+            context = hub_context(hub.tls) if hub.tls is not None else None
             return lambda: acceptor.update(hub, context)
 
         return self._built(key, spec, acceptor, status, subject=acceptor, update=update)

@@ -43,7 +43,7 @@ def doctor(args: argparse.Namespace) -> int:
         found += trio.run(lambda: examine(list(system_checks(None)), timeout_s=args.timeout_s))
         tell(found, path, redactor, args)
         return exit_codes.CONFIG
-    redactor.redact(secrets_of(config))
+    redactor.redact(secrets_of(config, os.environ))
     checks = checks_of(
         config,
         raw_table(path),

@@ -22,6 +22,7 @@ from edge.cli.output import harmless, painted, say, say_json
 from edge.config.address import parse_address
 from edge.config.model import AdminConfig
 from edge.errors import ConfigError, Problem
+from edge.health import BAD_RELOADS
 from edge.net.http_cold import client
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  bound there, asked here
@@ -117,13 +118,10 @@ def judged(lines: list[str], report: dict[str, Any]) -> Outcome:
     figures.append(f"uptime={report['uptime_seconds']:.0f}s;;;0")
     rest, numbers = tuple(lines[1:]), " ".join(figures)
     config = report.get("config") or {}
-    came_to = {
-        "rolled back": "; the last reload was taken back",
-        "not rolled back": "; the last reload was not good and could not be taken back",
-    }.get(config.get("last_reload_result", ""), "; the last reload was refused")
+    bad = BAD_RELOADS.get(config.get("last_reload_result") or "")
     if report["status"] == "ok":
         told = ", ".join(f"{ready} of {total} {shelf} ready" for shelf, (ready, total) in counts.items())
-        told = (told or "ready") + (came_to if config.get("last_reload_ok") is False else "")
+        told = (told or "ready") + (f"; the last reload was {bad.came_to}" if bad is not None else "")
         return Outcome("OK", exit_codes.OK, "OK", 0, f"{name}: {told}", rest, numbers)
     # Those that count come first, and an edge that is away or a refused config does not.
     wrong = [

@@ -3,37 +3,65 @@
 import argparse
 import json
 import os
+from collections.abc import Mapping
+from pathlib import Path
 
 from edge import __version__
 from edge.app.appliance import App
 from edge.app.loaded import BUILT_IN, Loaded
-from edge.cli.configfile import config_places, file_digests, find_config, placed_warnings, read_config
+from edge.cli.configfile import (
+    config_places,
+    file_digests,
+    find_config,
+    is_there,
+    placed_warnings,
+    read_config,
+)
 from edge.cli.control_place import control_of
 from edge.cli.output import harmless
 from edge.cli.program import own_command, typed_name
 from edge.cli.serving import serve, server_lines
 from edge.config.model import EdgeConfig, StdioServerConfig
+from edge.errors import ConfigError, Problem
+
+HAS_GONE = "has gone; put it back, or restart to run with another config"
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT: 0. It cannot start: 69 or 78. A bug: 70."""
-    return serve(lambda: load(args), announcement, level=args.log_level, format=args.log_format)
+    return serve(ConfigLoad(args, os.environ), announcement, level=args.log_level, format=args.log_format)
 
 
-def load(args: argparse.Namespace) -> Loaded:
-    """The config as these arguments and the machine say now. Raises: ConfigError."""
-    path = find_config(args, os.environ)
-    if path is None:
-        return Loaded(config=default_config(), control=control_of("", path, os.environ))
-    unwise: list[str] = []
-    config = read_config(path, os.environ, warn=unwise.append)
-    return Loaded(
-        config=config,
-        source=str(path),
-        control=control_of(config.admin.control, path, os.environ),
-        digests=file_digests(config),
-        warnings=(*unwise, *map(str, placed_warnings(config, path))),
-    )
+class ConfigLoad:
+    """Loads the config as these arguments and the machine say now, from the file that it was found in before.
+
+    Only as long as no file was found is another one looked for: a file that has gone must not make the built-in default
+    of what runs, nor one that came to a place that goes before it replace it.
+    """
+
+    def __init__(self, args: argparse.Namespace, env: Mapping[str, str]) -> None:
+        self._args = args
+        self._env = env
+        self._path: Path | None = None
+
+    def __call__(self) -> Loaded:
+        """Raises: ConfigError."""
+        env = self._env
+        path = self._path or find_config(self._args, env)
+        if path is None:
+            return Loaded(config=default_config(), control=control_of("", path, env))
+        if self._path is not None and not is_there(path):
+            raise ConfigError([Problem(str(path), HAS_GONE)])
+        unwise: list[str] = []
+        config = read_config(path, env, warn=unwise.append)
+        self._path = path
+        return Loaded(
+            config=config,
+            source=str(path),
+            control=control_of(config.admin.control, path, env),
+            digests=file_digests(config),
+            warnings=(*unwise, *map(str, placed_warnings(config, path))),
+        )
 
 
 def default_config() -> EdgeConfig:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edge.cli.start_problems import is_home, start_problems
 from edge.config.address import ip_or_none, parse_address
 from edge.config.diff import hub_paths, tls_paths
 from edge.config.load import load
@@ -40,15 +41,18 @@ def find_config(args: argparse.Namespace, env: Mapping[str, str]) -> Path | None
     named: str | None = args.config or env.get("MCP_EDGE_CONFIG")
     if named:
         return Path(named)
-    for path in config_places(env):
-        try:
-            path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError:
-            return path
-        return path
-    return None
+    return next(filter(is_there, config_places(env)), None)
+
+
+def is_there(path: Path) -> bool:
+    """Also where it may not be looked at: then it is not known to be missing."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def secret_reader(warn: Callable[[str], None] = lambda text: None) -> Callable[[str], str]:
@@ -170,11 +174,13 @@ def warnings_of(config: EdgeConfig, env: Mapping[str, str] = os.environ, *, star
         )
     if not config.servers and config.hub is None:
         found.append("servers: there is none, so clients find an empty endpoint")
+    stdio = [server for server in config.servers.values() if isinstance(server, StdioServerConfig)]
+    not_starting = start_problems(stdio, env) if starts else {}
     for name, server in config.servers.items():
         if isinstance(server, StdioServerConfig):
             if not config.insecure_plain_secrets:
                 found += plain_secrets(server)
-            found += start_problems(server, env) if starts else ()
+            found += not_starting.get(name, ())
             found += shell_words(server)
             continue
         if not server.verify:
@@ -225,23 +231,6 @@ def plain_secrets(server: StdioServerConfig) -> Iterator[str]:
             yield f"{place}: a secret stands in the config file; ${{NAME}} takes it from the environment"
 
 
-def start_problems(server: StdioServerConfig, env: Mapping[str, str]) -> Iterator[str]:
-    """Why the command would not start, if it were started now."""
-    # Brings in trio, which nothing else here needs.
-    from edge.net.child import NotStarted, environment, find_program
-
-    place = dotted(("servers", server.name))
-    program = server.command[0]
-    if server.cwd is not None and not os.path.isdir(server.cwd):
-        yield f"{place}.cwd: {server.cwd} does not exist or is not a directory"
-    elif not is_home(program):
-        search_path = environment(env, server.env).get("PATH", os.defpath)
-        try:
-            find_program(program, search_path, server.cwd)
-        except NotStarted as exc:
-            yield f"{place}.command: {exc}"
-
-
 def shell_words(server: StdioServerConfig) -> Iterator[str]:
     """What a shell would do, and nobody does here."""
     place = dotted(("servers", server.name))
@@ -251,11 +240,6 @@ def shell_words(server: StdioServerConfig) -> Iterator[str]:
     words = (";" if word.endswith(";") and " " not in word else word for word in server.command)
     if found := next((word for word in words if word in SHELL_WORDS), None):
         yield f'{place}.command: no shell runs it, so "{found}" is an argument like any other; use sh -c'
-
-
-def is_home(word: str) -> bool:
-    """What a shell would have made a home directory of."""
-    return word == "~" or word.startswith("~/")
 
 
 def is_wildcard(text: str) -> bool:

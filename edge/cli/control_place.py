@@ -1,4 +1,5 @@
-"""Where the control socket is: as the config says, in systemd's runtime directory, or named after the config file."""
+"""Where the control socket is: as the config says, and at a usual place: in systemd's runtime directory, or named after
+the config file."""
 
 import hashlib
 import os
@@ -20,14 +21,26 @@ CREDENTIALS = struct.Struct("3i")  # pid, user and group: unix(7), SO_PEERCRED
 
 def control_of(configured: str, path: Path | None, env: Mapping[str, str]) -> ControlSpec | None:
     """Where to listen; None: nowhere."""
-    if configured:
-        return None if configured == OFF else ControlSpec(listen=configured, is_asked_for=True)
+    if configured == OFF:
+        return None
+    usual = usual_place(path, env)
+    if configured and is_same(configured, usual):
+        usual = ""
+    return ControlSpec(asked_for=configured, usual=usual) if configured or usual else None
+
+
+def usual_place(path: Path | None, env: Mapping[str, str]) -> str:
+    """Where it is if the config says nothing, and beside what the config says; empty: nowhere."""
     folder = runtime_folder(env)
     if folder is None:
-        return None
+        return ""
     is_alone = bool(env.get("RUNTIME_DIRECTORY"))  # the unit's own
-    name = "control" if is_alone else name_of(path)
-    return ControlSpec(listen=f"unix:{folder}/{name}.sock", is_asked_for=False)
+    return f"unix:{folder}/{'control' if is_alone else name_of(path)}.sock"
+
+
+def is_same(place: str, other: str) -> bool:
+    """Also by way of a link, as /var/run is one to /run."""
+    return os.path.realpath(place.removeprefix("unix:")) == os.path.realpath(other.removeprefix("unix:"))
 
 
 def runtime_folder(env: Mapping[str, str]) -> str | None:
@@ -54,9 +67,8 @@ def places_to_ask(path: Path | None, env: Mapping[str, str]) -> list[str]:
     configured = configured_in(path)
     if configured not in ("", OFF):
         places.append(configured)
-    spec = control_of("", path, env)
-    if spec is not None:
-        places.append(spec.listen)
+    if usual := usual_place(path, env):
+        places.append(usual)
     is_units = path is None or os.path.realpath(path) == os.path.realpath(SYSTEM_CONFIG)
     if is_units:  # for whoever asks from a shell
         places.append(f"unix:{SYSTEM_RUNTIME}/control.sock")

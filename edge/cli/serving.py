@@ -52,12 +52,12 @@ def serve(
     loaded = load_as_told()
     config = loaded.config
     redactor = Redactor()
-    redactor.redact(secrets_of(config))
+    env = dict(os.environ)
+    redactor.redact(secrets_of(config, env))
     hiding.clean = redactor.clean  # also in the traceback of a bug that ends us
     set_up(config.log.level, config.log.format, redactor=redactor)
     for text in loaded.warnings:
         log.warning(text)
-    env = dict(os.environ)
     app = App(
         loaded,
         redactor=redactor,

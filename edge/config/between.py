@@ -115,9 +115,18 @@ def of_same_links(config: EdgeConfig, servers: Collection[str]) -> Iterator[Find
 
 def hub_of(uplink: UplinkConfig) -> tuple[object, ...] | None:
     """Equal for uplinks that lead to the same place, as far as names tell; None: it cannot be told."""
-    parts = urlsplit(uplink.url)
-    if parts.hostname in (None, STAND_IN_HOST):
+    place = host_of(uplink)
+    if place is None:
         return None
-    port = parts.port or (443 if uplink.is_tls else 80)
+    parts = urlsplit(uplink.url)
     query = (parts.query, *sorted(uplink.query.items()))
-    return (parts.hostname, port, parts.path.rstrip("/"), query)
+    return (*place, parts.path.rstrip("/"), query)
+
+
+def host_of(uplink: UplinkConfig) -> tuple[str, int] | None:
+    """Where its hub listens: host and port. There may be several hubs by path or query; but one hub has several paths,
+    by dialect."""
+    parts = urlsplit(uplink.url)
+    if parts.hostname is None or parts.hostname == STAND_IN_HOST:
+        return None
+    return parts.hostname, parts.port or (443 if uplink.is_tls else 80)

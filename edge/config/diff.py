@@ -32,10 +32,18 @@ HUB: PartKey = ("acceptor", "main")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlSpec:
-    """Where `mcp-edge reload` and its like find us. `is_asked_for`: the config names it, so it has to work."""
+    """Where `mcp-edge reload` and its like find us: at both places, each of which may be empty.
 
-    listen: str
-    is_asked_for: bool
+    `asked_for` is the one that the config names, so it has to work. `usual` is the one that this machine and the
+    config file's path make up, so it is known to whoever reads another config by now; it need not be usable.
+    """
+
+    asked_for: str = ""
+    usual: str = ""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        return tuple(place for place in (self.asked_for, self.usual) if place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,8 +287,10 @@ def addresses_of(parts: Mapping[PartKey, PartSpec]) -> dict[str, tuple[str, ...]
         match spec:
             case ListenerSpec(listen=listen) | HubSpec(hub=HubConfig(listen=listen)):
                 found[shown(key)] = listen
-            case AdminConfig(listen=text) | ControlSpec(listen=text):
+            case AdminConfig(listen=text):
                 found[shown(key)] = (text,)
+            case ControlSpec():
+                found[shown(key)] = spec.places
     return found
 
 

@@ -148,7 +148,7 @@ class GatewayConfig:
 class AdminConfig:
     """The listener for metrics and health, and the socket that `mcp-edge reload` talks to.
 
-    `control` empty: a place that is named after the config file (cli/control_place.py).
+    `control`: where we are to be asked for a reload, beside the usual place (cli/control_place.py); `off`: nowhere.
     """
 
     listen: str = "127.0.0.1:9766"

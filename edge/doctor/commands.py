@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from edge.config.model import EdgeConfig, StdioServerConfig
 from edge.config.rules import dotted
 from edge.doctor.finding import Check, Report, at_once
-from edge.net.child import NotStarted, environment, find_program
+from edge.net.command import NotStarted, environment, find_program
 
 SECTION = "commands"
 WHOLE_PATH = "install it, or write its whole path: a service has a shorter PATH than a shell"

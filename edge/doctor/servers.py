@@ -13,7 +13,7 @@ from edge.doctor.way import Target, advice_for, causes_of, go
 from edge.errors import EdgeError, RpcError, TimedOut, UpstreamError, leaves
 from edge.health import Status
 from edge.metrics_servers import ServerMetrics
-from edge.net.child import NotStarted
+from edge.net.command import NotStarted
 from edge.net.http_client import split_url
 from edge.net.tls import client_context
 from edge.parts.channel import Connect, Ended
@@ -83,7 +83,9 @@ async def look_at_server(report: Report, server: ServerConfig, redactor: Redacto
     seen: list[tuple[InitializeResult, ServerCatalog]] = []
     try:
         async with connect(Alone()) as channel:
-            conversation = Conversation(server, channel, Desired(server.name, log), status, metrics, log)
+            conversation = Conversation(
+                server, channel, Desired(server.name, log), status, metrics, log, lambda: 0.0
+            )
             await conversation.begin()
             took_s = time.monotonic() - began
             seen.append((conversation.init, conversation.loader.catalog()))

@@ -13,24 +13,23 @@ root is never taken. Then we move into `main`, as a cgroup with controllers for 
 and pass memory, pids and cpu on to the children. Whichever controller is not there is done without: limits are then
 watched instead (`usage.py`). Source: systemd's "Control Group APIs and Delegation"; cgroups(7).
 
-**How a server gets in.** It is started as ever, in `main`, and moved at once, with whatever it has started since.
-Servers are started one at a time (`starting`), so all that is in `main` then, but for us and our guard, is of this one,
-even a daemon that has left its session, parent and environment behind in the meantime; and what comes later is born
-in its cgroup. Python cannot clone into a cgroup; a `preexec_fn` is unsafe beside threads; a wrapper that moves itself
-and then executes the server costs a process image, and a shell would rewrite the environment on the way. The price:
-the server's first bytes of memory are charged to us.
+**How a server gets in.** It is forked in `main`, and moved at once, mostly before it executes anything (start.py),
+with whatever it may have started since. Servers are forked and moved one at a time (`starting`), so all that is in
+`main` then, but for us and our guard, is of this one, even a daemon that has left its session, parent and environment
+behind in the meantime; and what comes later is born in its cgroup. What hangs in its execution hangs there, too, and
+holds up nobody. Python cannot clone into a cgroup; a `preexec_fn` is unsafe beside threads; a wrapper that moves itself
+and then executes the server costs a process image, and a shell would rewrite the environment on the way.
 
 All calls here are a few reads and writes of a file system in memory: they do not wait.
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-
-import trio
 
 from edge.errors import EdgeError
 from edge.net.reaper import descendants
@@ -129,7 +128,9 @@ class Delegated:
     ) -> None:
         self.path = path
         self.controllers = controllers
-        self.starting = trio.Lock()  # held while a server is started and moved into its room
+        self.starting = (
+            threading.Lock()
+        )  # held, for a moment, while a server is forked and moved into its room
         self._leaf = leaf
         self._ours = ours
 

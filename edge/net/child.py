@@ -14,49 +14,36 @@ guard (cli/guard.py), or by systemd with the rest of the unit.
 import fcntl
 import os
 import select
-import shutil
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 
 import trio
 
 from edge.config.common import STDIO_LIMITS, StdioLimits
-from edge.errors import EdgeError
 from edge.metrics_servers import Usage
 from edge.net import reaper
-from edge.net.cgroup import Delegated, Room
+from edge.net.cgroup import Delegated
+from edge.net.command import NotStarted
+from edge.net.start import KILL_WAIT_S, POLL_S, START_LIMIT_S, Start, Started, begin, clear_away
 from edge.net.usage import SAMPLE_S, Consumption, cap_data, members_of
 from edge.scopes import goodbye
-
-BASE_ENV = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
-"""All that a child gets of our environment, besides LC_*: ours may hold secrets of the gateway and of others.
-Session sockets (XDG_RUNTIME_DIR, SSH_AUTH_SOCK, DISPLAY) are for the config to pass on by name."""
 
 PIPE_BYTES = (
     256 * 1024
 )  # a user may have 64 MiB in unprivileged pipes; beyond, each new one gets a page or two
 READ_BYTES = 64 * 1024
-KILL_WAIT_S = 2.0  # how long even SIGKILL may take: a process in the kernel's hands
-POLL_S = 0.02  # how often the ladder looks whether a family has gone
 LAST_WORDS_S = 0.2  # for what is still in the pipe of stderr
 SWEEP_S = 10.0  # how often orphans that died while the server runs are reaped
 
 numbers = count(1)
 
 
-class NotStarted(EdgeError):
-    """The command could not be run; the text names the command and what is wrong with it."""
-
-
 class Pipe:
     """One end of a pipe, without the checkpoints that the hot path can spare. One task a time uses it."""
 
-    def __init__(self, stream: trio.abc.AsyncResource) -> None:
-        if not isinstance(stream, trio.lowlevel.FdStream):
-            raise AssertionError("a child's pipe is a descriptor")
+    def __init__(self, stream: trio.lowlevel.FdStream) -> None:
         self._stream = stream
         self._fd = stream.fileno()
 
@@ -104,27 +91,20 @@ class Child:
 
     def __init__(
         self,
-        process: trio.Process,
+        started: Started,
         marker: str,
         on_stderr: Callable[[bytes], None],
-        room: Room | None,
         limits: StdioLimits,
     ) -> None:
-        if process.stdin is None or process.stdout is None or process.stderr is None:
-            raise AssertionError("all three are pipes")
-        self._pidfd = os.pidfd_open(process.pid)
-        self.stdin, self.stdout, self._stderr = (
-            Pipe(process.stdin),
-            Pipe(process.stdout),
-            Pipe(process.stderr),
-        )
+        self._process, room = started.process, started.room
+        self.pid = self._process.pid
+        self._pidfd = os.pidfd_open(self.pid)
+        self.stdin, self.stdout, self._stderr = (Pipe(trio.lowlevel.FdStream(fd)) for fd in started.pipes)
         self.stdin.widen()
         self.stdout.widen()
-        self.pid = process.pid
-        self._process = process
         self._on_stderr = on_stderr
         self._room = room
-        self._family = reaper.Family(process.pid, marker, room.pids if room is not None else tuple)
+        self._family = reaper.Family(self.pid, marker, room.pids if room is not None else tuple)
         self._consumption = Consumption(
             lambda: members_of(self.pid, self._family.members()),
             room,
@@ -135,11 +115,8 @@ class Child:
         self._excess: str | None = None
 
     def confine(self) -> None:
-        """Into its cgroup, and below its limits; to be called once, before anything is awaited."""
+        """Below its memory limit, where no cgroup sees to that; to be called once, before anything is awaited."""
         room = self._room
-        if room is not None:
-            room.limit(self._limits.memory_bytes, self._limits.processes)
-            room.admit()
         if self._limits.memory_bytes and (room is None or "memory" not in room.controllers):
             cap_data(self.pid, self._limits.memory_bytes)
 
@@ -266,46 +243,26 @@ async def running(
     limits: StdioLimits = STDIO_LIMITS,
     cgroups: Delegated | None = None,
     name: str = "",
+    limiter: trio.CapacityLimiter | None = None,
+    start_limit_s: float = START_LIMIT_S,
 ) -> AsyncIterator[Child]:
     """Start `command`; leaving the block walks down the ladder, whatever ended it. Raises NotStarted.
 
     `limits.memory_bytes` and `limits.processes` are enforced by a cgroup, one of `cgroups` with this `name` in its own,
     that is removed in the end; without one, by `keep_within_limits`. `on_left` is called if something could not be
-    ended. The block takes at most twice `stop_grace_s` and some seconds to leave, also under cancellation.
+    ended. The block takes at most twice `stop_grace_s` and some seconds to leave, also under cancellation. `limiter` is
+    for the threads in which this server is started, and `start_limit_s` what a start may take (start.py).
     """
     reaper.adopt_orphans()
     marker = f"{os.getpid()}.{next(numbers)}"
-    environ = {**environment(os.environ, env), reaper.MARKER: marker}
-    path = find_program(command[0], environ.get("PATH", os.defpath), cwd)
-    async with cgroups.starting if cgroups is not None else nullcontext():
-        try:
-            process = await trio.lowlevel.open_process(
-                command,
-                executable=path,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=environ,
-                cwd=cwd,
-                start_new_session=True,
-            )
-        except OSError as exc:
-            raise NotStarted(f"cannot run {path}: {why_not(exc, path)}") from exc
-        reaper.leaders.add(process.pid)  # no checkpoint since it was started
-        room: Room | None = None
-        try:
-            room = cgroups.room(name) if cgroups is not None else None
-            child = Child(process, marker, on_stderr, room, limits)
-        except OSError as exc:
-            process.kill()
-            with goodbye(KILL_WAIT_S):
-                await process.wait()
-            reaper.leaders.discard(process.pid)
-            if room is not None:
-                room.remove()
-            what = "watch" if room is not None or cgroups is None else "make a cgroup for"
-            raise NotStarted(f"cannot {what} {path}: {exc.strerror}") from exc
-        child.confine()
+    start = Start(command, env=env, cwd=cwd, marker=marker, name=name, limits=limits, cgroups=cgroups)
+    started = await begin(start, limiter or trio.CapacityLimiter(1), start_limit_s, on_left)
+    try:  # no checkpoint since it was started
+        child = Child(started, marker, on_stderr, limits)
+    except OSError as exc:
+        await clear_away(started, on_left)
+        raise NotStarted(f"cannot watch {started.path}: {exc.strerror}") from exc
+    child.confine()
     try:
         yield child
     finally:
@@ -318,40 +275,3 @@ async def running(
                 child.kill_now()
                 on_left()
             child.close()
-
-
-def environment(ours: Mapping[str, str], configured: Mapping[str, str]) -> dict[str, str]:
-    """The child's environment: the base of ours, and over it what the config says."""
-    base = {name: value for name, value in ours.items() if name in BASE_ENV or name.startswith("LC_")}
-    base.setdefault("PATH", os.defpath)
-    return {**base, **configured}
-
-
-def find_program(command: str, search_path: str, cwd: str | None) -> str:
-    """The file that would be run. Raises NotStarted in words that help: what was looked for, and where."""
-    if cwd is not None and not os.path.isdir(cwd):
-        raise NotStarted(f"the working directory {cwd} does not exist or is not a directory")
-    if "/" in command:
-        path = os.path.join(cwd or "", command)
-        if os.path.isdir(path):
-            raise NotStarted(f"the command {command} is a directory")
-        if not os.path.exists(path):
-            raise NotStarted(f"the command {command} does not exist" + (f" (in {cwd})" if cwd else ""))
-        if not os.access(path, os.X_OK):
-            raise NotStarted(f"the command {command} is not executable; try chmod +x")
-        return os.path.abspath(path)
-    found = shutil.which(command, path=search_path)
-    if found is None:
-        n = len([folder for folder in search_path.split(os.pathsep) if folder])
-        folders = f"{n} folder{'s'[: n != 1]}"
-        text = f"the command {command} was not found, or is not executable, in PATH ({folders})"
-        raise NotStarted(f"{text}; install it, or write its whole path")
-    return os.path.abspath(found)
-
-
-def why_not(exc: OSError, path: str) -> str:
-    if isinstance(exc, FileNotFoundError) and os.path.exists(path):
-        return "the interpreter named in its first line does not exist"
-    if exc.errno == 8:  # ENOEXEC
-        return "it is neither a program for this machine nor a script with a #! line"
-    return exc.strerror or str(exc)

@@ -23,7 +23,7 @@ from edge.net.http_head import (
     refuse_bare_lf,
 )
 from edge.net.http_reply import Refusal, Reply
-from edge.net.http_wire import LAST_REQUEST_S, Connections, HttpLimits, Wire
+from edge.net.http_wire import Connections, HttpLimits, Wire
 from edge.net.tls_stream import TlsStream, is_plain_http
 
 __all__ = [
@@ -114,6 +114,7 @@ class ServerConnection:
     __slots__ = (
         "_connections",
         "_handler",
+        "_has_asked",
         "_heads",
         "_limits",
         "_lingers",
@@ -139,6 +140,7 @@ class ServerConnection:
         self._peer = peer
         self._connections = connections
         self._phase = Phase.IDLE
+        self._has_asked = False
         self._lingers = False  # the client may still be sending when we close
 
     async def run(self) -> None:
@@ -155,16 +157,16 @@ class ServerConnection:
         await self._wire.close()
 
     async def _shake_hands(self) -> bool:
-        """False: no TLS could be agreed on, or the listener drains."""
-        if self._connections.draining:
-            return False
+        """False: no TLS could be agreed on."""
         if not isinstance(self._wire.stream, TlsStream):
             return True
         self._phase = Phase.HANDSHAKE
         self._wait_for(self._limits.head_timeout_s)
-        self._connections.idle[self.scope] = None
+        self._connections.idle[self.scope] = False
         try:
-            await self._wire.stream.do_handshake()
+            await self._wire.stream.transport.wait_readable()  # who says nothing takes nobody's turn
+            async with self._connections.handshakes.turn():
+                await self._wire.stream.do_handshake()
         except trio.BrokenResourceError as exc:
             self._connections.tls_failures += 1
             if is_plain_http(exc.__cause__):
@@ -191,6 +193,7 @@ class ServerConnection:
                 if head is None:
                     return
                 self._connections.requests += 1
+                self._has_asked = True
                 refusal = self._handler.admit(head.request)
                 if refusal is None:
                     if head.body_bytes and not await self._read_body(head):
@@ -254,9 +257,7 @@ class ServerConnection:
             self._phase = Phase.IDLE
             self._wait_for(wait_s)
             idle = self._connections.idle
-            idle[self.scope] = None
-            if self._connections.draining:
-                return None
+            idle[self.scope] = self._has_asked
             data = await wire.receive()
             idle.pop(self.scope, None)
             if not data:
@@ -390,5 +391,5 @@ class ServerConnection:
 
     def _wait_for(self, seconds: float) -> None:
         if self._connections.finishing and self._phase in (Phase.IDLE, Phase.HANDSHAKE):
-            seconds = min(seconds, LAST_REQUEST_S)
+            seconds = min(seconds, self._connections.patience_s(self._has_asked))
         self.scope.deadline = trio.current_time() + seconds

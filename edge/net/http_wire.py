@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from edge.metrics import Metrics
+from edge.net.handshakes import Handshakes
 from edge.net.socket_stream import RECEIVE_BYTES, QuickStream
 from edge.net.tls_stream import PIECE_BYTES as TLS_PIECE_BYTES
 from edge.net.tls_stream import TlsStream
@@ -22,6 +23,8 @@ LINGER_BYTES = 16 * 1024 * 1024
 LINGER_S = 5.0
 NOTHING = memoryview(b"")
 LAST_REQUEST_S = 5.0  # for a request that is under way to a listener that gives way to another
+FIRST_REQUEST_S = 1.0  # the same to one that ends, for the first one of a connection
+NEXT_REQUEST_S = 0.1  # and for any other: its client has to allow for that a quiet connection ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +45,15 @@ class Connections:
     def __init__(self, metrics: Metrics | None = None) -> None:
         self.metrics = metrics or Metrics()
         self.finishing = False  # each answer is the last one of its connection
-        self.draining = False
         self.open = 0
         self.requests = 0
         self.tls_failures = 0
+        self.handshakes = Handshakes(self.metrics)
         self._has_mistaken_tls = False
-        self.idle: dict[trio.CancelScope, None] = {}  # no request begun; longest idle first
+        self._first_s = self._next_s = float("inf")  # how long it may take until a request begins
+        self.idle: dict[
+            trio.CancelScope, bool
+        ] = {}  # no request begun; longest idle first; whether one was before
         self.streams: set[trio.CancelScope] = set()  # calls of `Reply.wait_gone`
 
     def is_first_to_mistake_tls(self) -> bool:
@@ -57,22 +63,31 @@ class Connections:
         return is_first
 
     def drain(self) -> None:
-        """Idle connections close now, event streams end, others finish their request and then close."""
-        self.finishing = self.draining = True
-        for scope in (*self.idle, *self.streams):
-            scope.cancel()
+        """Event streams end, requests are finished, and then their connections close.
+
+        So do idle ones, in a moment: a request may be under way to us, most likely from a client that has just come.
+        """
+        self._finish(FIRST_REQUEST_S, NEXT_REQUEST_S)
 
     def finish(self) -> None:
-        """As `drain`, but what is idle may ask once more within LAST_REQUEST_S: a request may be under way to us.
+        """As `drain`, but what is idle may ask once more within LAST_REQUEST_S.
 
         For connections that have a successor to go to; it takes longer than `drain` by that time.
         """
+        self._finish(LAST_REQUEST_S, LAST_REQUEST_S)
+
+    def _finish(self, first_s: float, next_s: float) -> None:
         self.finishing = True
-        by = trio.current_time() + LAST_REQUEST_S
-        for scope in self.idle:
-            scope.deadline = min(scope.deadline, by)
+        self._first_s, self._next_s = min(self._first_s, first_s), min(self._next_s, next_s)
+        now = trio.current_time()
+        for scope, has_asked in self.idle.items():
+            scope.deadline = min(scope.deadline, now + self.patience_s(has_asked))
         for scope in self.streams:
             scope.cancel()
+
+    def patience_s(self, has_asked: bool) -> float:
+        """How long a connection may stay idle; infinite while more than one request may come over it."""
+        return self._next_s if has_asked else self._first_s
 
     def evict_idle(self) -> bool:
         """Close the connection that has been idle for longest; False if none is."""

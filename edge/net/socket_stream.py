@@ -104,6 +104,11 @@ class SocketStream(trio.abc.HalfCloseableStream, QuickStream):
         finally:
             self._waits_to_send = False
 
+    async def wait_readable(self) -> None:
+        """Until something can be received, or the end. Raises: ClosedResourceError."""
+        self._check_open()
+        await trio.lowlevel.wait_readable(self._sock)
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         most = DEFAULT_RECEIVE_BYTES if max_bytes is None else index(max_bytes)
         if most < 1:

@@ -19,7 +19,7 @@ from edge.metrics import Metrics
 from edge.net.heap import trimmer
 from edge.net.http_server import HttpLimits
 from edge.net.listen import open_listeners
-from edge.net.tls import endpoint_context
+from edge.net.tls import hub_context
 from edge.parts.edge_sessions import EdgeSessions
 from edge.parts.edge_webhook import EdgeWebhook
 from edge.parts.edges import Edges
@@ -77,7 +77,7 @@ class Acceptor:
         self._listener = Listener(
             "hub",
             config.listen,
-            endpoint_context(config.tls, "hub.tls") if config.tls is not None else None,
+            hub_context(config.tls) if config.tls is not None else None,
             self._face,
             limits_of(config),
             max_connections=connections_of(config),

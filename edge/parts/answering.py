@@ -14,6 +14,7 @@ from edge.parts.gateway import Gateway
 from edge.parts.relay import Call
 from edge.parts.sessions import LiveSession, Sessions, TooManySessions
 from edge.parts.views import View
+from edge.printable import cut
 from edge.proto.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, Id, Request, encode_error, encode_result
 from edge.proto.mcp import fault_of, label_of, negotiate
 from edge.proto.questions import declared_in
@@ -75,10 +76,10 @@ def taken_id_text(request_id: Id) -> str:
 def told_of(call: Call) -> dict[str, str]:
     """Which call it is, for the log: not what it was called with."""
     method = label_of(call.request.method)
-    told = {"method": method, "id": call.request.id[:64], "server": call.flight.server or ""}
+    told = {"method": method, "id": cut(call.request.id, 64), "server": call.flight.server or ""}
     params = call.request.params
     if params is not None and isinstance(params.value, dict) and method in ("tools/call", "prompts/get"):
-        told["item"] = str(params.value.get("name"))[:128]
+        told["item"] = cut(str(params.value.get("name")), 128)
     return {name: value for name, value in told.items() if value}
 
 

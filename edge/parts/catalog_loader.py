@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from edge.errors import EdgeError, RemoteProtocolError, RpcError, TimedOut, UpstreamError
 from edge.net.http_client import BadAnswer
 from edge.parts.server_http import HttpRefused
+from edge.printable import cut
 from edge.proto.jsonrpc import METHOD_NOT_FOUND
 from edge.proto.jsontext import Raw
 from edge.proto.listing import KINDS, Item, Kind, ServerCatalog, read_page
 from edge.proto.mcp import InitializeResult
 
 PAGE_CAP = 100
+MAX_SAID_CHARS = 500  # of a refusal's words
 ITEM_CAP = 10_000
 LIST_CHARS = 8_388_608  # of its items, and of what is read to get them but for one page more
 PROBLEMS_KEPT = 100
@@ -84,7 +86,7 @@ class CatalogLoader:
 
     def _note_failure(self, kind: Kind, exc: EdgeError) -> None:
         """Said only when it is news: it is tried again and again."""
-        reason = exc.text if isinstance(exc, UpstreamError) else str(exc)
+        reason = exc.text if isinstance(exc, UpstreamError) else cut(str(exc), MAX_SAID_CHARS)
         if isinstance(exc, RpcError) and exc.code == METHOD_NOT_FOUND:
             self._unread.pop(kind, None)
         else:
@@ -111,7 +113,7 @@ class CatalogLoader:
                 if chars_kept > LIST_CHARS:
                     break
                 if items.setdefault(item.key, item) is not item:
-                    problems.append(f"{kind.noun} {item.key[:80]!r}: listed twice; the first one counts")
+                    problems.append(f"{kind.noun} {cut(item.key, 80)!r}: listed twice; the first one counts")
             if chars_kept > LIST_CHARS or (chars_read > LIST_CHARS and page.next_cursor is not None):
                 problems.append(
                     f"{kind.list_method}: more than {LIST_CHARS} characters; the rest is left out"

@@ -108,3 +108,10 @@ class Ended(UpstreamError):
         super().__init__(server, f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.is_told = is_told
+
+    @classmethod
+    def explained(cls, server: str, reason: str, text: str) -> "Ended":
+        """`text` is what log and health have in place of reason and detail."""
+        ended = cls(server, reason)
+        ended.text = text
+        return ended

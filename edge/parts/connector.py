@@ -65,22 +65,21 @@ class Uplink:
         self._files = FileReader()
         self._rng = rng
         self._home: trio.Nursery | None = None
-        self._is_stopping = False
+        self._intake: trio.CancelScope | None = None
         self._leaving: set[KeptLink] = set()
         self.links = [self._kept(name, server) for name, server in links.items()]
 
     async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED) -> None:
-        self._is_stopping = False
+        self._intake = None
         try:
             async with trio.open_nursery() as nursery:
                 self._home = nursery
                 for link in self.links:
                     nursery.start_soon(self._follow, link)
                 nursery.start_soon(self._watch)
-                with trio.CancelScope() as intake:
-                    task_status.started(intake)
+                with trio.CancelScope() as self._intake:
+                    task_status.started(self._intake)
                     await trio.sleep_forever()
-                self._is_stopping = True
                 async with trio.open_nursery() as stopping:
                     for link in (*self.links, *self._leaving):
                         stopping.start_soon(link.stop)
@@ -120,9 +119,17 @@ class Uplink:
         def waits() -> None:
             link.status.starting("waits until another one of its name has left")
 
-        async with self._names.hold(self._config, link.name, waits):
-            if link in self.links and not self._is_stopping:
+        def in_force() -> bool:
+            return link in self.links and not self._is_stopping
+
+        async with self._names.hold(self._config, link.name, waits, in_force=in_force):
+            if in_force():
                 await link.run()
+
+    @property
+    def _is_stopping(self) -> bool:
+        """From the very step in which it is told to: others may go by it in the next."""
+        return self._intake is not None and self._intake.cancel_called
 
     @property
     def statuses(self) -> list[Status]:

@@ -21,6 +21,7 @@ from edge.parts.catalog_loader import CatalogLoader
 from edge.parts.channel import Channel, Ended, Notify
 from edge.parts.desired import Desired
 from edge.parts.flag import Flag
+from edge.printable import cut
 from edge.proto.jsonrpc import METHOD_NOT_FOUND
 from edge.proto.jsontext import Raw
 from edge.proto.listing import KINDS, Kind
@@ -30,6 +31,7 @@ DEBOUNCE_S = 0.2
 REFRESH_SHARE = 5.0  # reading lists again and again takes no more than one part in so many of the time ...
 LONGEST_DEBOUNCE_S = 5.0  # ... unless that would be longer
 RETRY_LISTS_S = 10.0  # before lists are read again, all of them, if that failed; longer each time
+MAX_SAID_CHARS = 500  # of a refusal's words
 START_TIMEOUT_S = 30.0  # of servers that we do not start ourselves; also for one page of a list
 PING_TIMEOUT_S = 10.0
 BUSY_SILENCE_S = 600.0  # a server with calls to do may be silent this long, or twice the calls' own limit
@@ -62,6 +64,7 @@ class Conversation:
         status: Status,
         metrics: ServerMetrics,
         log: logging.Logger,
+        call_limit_s: Callable[[], float],
     ) -> None:
         self.level: str | None = None  # what the server has been told, if anything
         self._config = config
@@ -70,7 +73,7 @@ class Conversation:
         self._status = status
         self._metrics = metrics
         self._log = log
-        self._busy_silence_s = max(BUSY_SILENCE_S, 2 * config.call_timeout_s)
+        self._call_limit_s = call_limit_s
         self._last_heard = self._last_success = self._probed_at = trio.current_time()
         self._probe_method = "ping"
         self._sessions = 0  # how many times a lost session was replaced
@@ -103,6 +106,10 @@ class Conversation:
     def problem(self) -> str | None:
         """What is wrong with it although it can be called: a list that could not be read."""
         return self.loader.problem
+
+    @property
+    def _busy_silence_s(self) -> float:
+        return max(BUSY_SILENCE_S, 2 * self._call_limit_s())
 
     @property
     def is_suspended(self) -> bool:
@@ -183,7 +190,6 @@ class Conversation:
     def update(self, config: UpstreamConfig) -> None:
         """Go by these settings from now on; waits begin anew with them."""
         self._config = config
-        self._busy_silence_s = max(BUSY_SILENCE_S, 2 * config.call_timeout_s)
         self._refresh_at = min(self._refresh_at, trio.current_time() + config.list_refresh_s)
         self._news.set()
 
@@ -214,7 +220,8 @@ class Conversation:
             await self._in_time(self._channel.notify("notifications/initialized", None))
             result = "success"
         except RpcError as exc:
-            raise Ended(self._config.name, "refused initialize", f"{exc.message} ({exc.code})") from exc
+            said = cut(exc.message, MAX_SAID_CHARS)
+            raise Ended(self._config.name, "refused initialize", f"{said} ({exc.code})") from exc
         except RemoteProtocolError as exc:
             raise Ended(self._config.name, "answered initialize wrongly", str(exc)) from exc
         finally:

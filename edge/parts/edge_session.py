@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from edge.gate.edge_auth import Edge, WayIn
+from edge.parts.complaint import Complaint
 from edge.parts.hub_link import HubLink
 from edge.parts.pump import Carrier, Pump
 
@@ -59,3 +60,10 @@ class EdgeSession:
     @property
     def id(self) -> str:
         return self.opening.session
+
+    def complain(self, complaint: Complaint) -> None:
+        """Of what came over this carrier."""
+        if self.link is None:
+            complaint.tell()
+        else:
+            self.link.complain(complaint)

@@ -168,6 +168,7 @@ class EdgeSessions:
             carrier,
             on_ready=lambda ready: self._ready(session, ready),
             on_registering=lambda asked: self._registering(session, asked),
+            complain=session.complain,
             log_extra=extra,
         )
         self._open[session.id] = session
@@ -188,7 +189,7 @@ class EdgeSessions:
             self._not_ready(session, reason)
         elif link.pump is session.pump:
             ending = session.ending or "dead"
-            if lost is not None and lost.is_said:
+            if lost is not None and lost.is_said and not link.complaints:
                 link.tell_as = logging.INFO
             if link.link.ended is None and (session.is_final or self.is_closing):
                 self._edges.end(link, reason, ending)

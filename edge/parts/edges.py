@@ -19,14 +19,14 @@ from edge.backoff import Backoff
 from edge.config.common import BackoffConfig, ServerLimits
 from edge.config.hub import HubConfig
 from edge.config.model import LinkServerConfig
-from edge.errors import EdgeError, UpstreamError, leaves
+from edge.errors import EdgeError, UpstreamError
 from edge.health import Health, Status
 from edge.metrics import Metrics
 from edge.parts.channel import Channel, Ended, Inbound
 from edge.parts.flag import Flag
 from edge.parts.hub_link import HubLink
 from edge.parts.link_channel import LinkChannel
-from edge.parts.upstream import Upstream, UpstreamEvents
+from edge.parts.upstream import Upstream, UpstreamEvents, cause_of
 from edge.proto.dialect import Stop
 from edge.proto.jsontext import Raw
 from edge.proto.mcp import NEWEST_LEGACY
@@ -106,8 +106,7 @@ class Conversed:
                 raise Ended(
                     self._known.name, "the link to the edge was lost", reason, is_told=True
                 ) from group
-            self._edges.fail(link, group)
-            raise
+            raise self._edges.fail(link, group) from group
         finally:
             link.on_end = None
             if link.link.ended is None:  # else whoever ended it settles it, and knows why
@@ -291,6 +290,7 @@ class Edges:
             link.link,
             known.upstream,
             known.upstream.metrics,
+            link.complain,
             first_version=first_version or NEWEST_LEGACY,
             can_ask=link.is_own or link.dialect != "long-poll",  # of whose edges only answers come
         )
@@ -349,10 +349,14 @@ class Edges:
             link.on_end()
 
     def _tell_end(self, link: HubLink, known: Known | None, reason: str, lost_as: str) -> None:
-        """One line for each link that was of use; for others, if it is news."""
+        """One line for each link that was of use; for others, if it is news. What the edge did wrong is in it, unless
+        the link ends well all the same."""
+        level = min(link.tell_as, TELL_AS.get(lost_as, logging.WARNING))
+        if level < logging.WARNING:
+            link.tell_complaints()
+        reason = link.explained(reason)
         told = lost_as if lost_as == "replaced" else reason  # which has a port that is always another
         is_news = link.is_discovered or known is None or known.told != told
-        level = min(link.tell_as, TELL_AS.get(lost_as, logging.WARNING))
         extra = {"edge": link.name, "dialect": link.dialect, "peer": link.peer, "reason": reason}
         log.log(
             level if is_news or level < logging.WARNING else logging.DEBUG, "edge disconnected", extra=extra
@@ -385,14 +389,17 @@ class Edges:
     def _backoff(self) -> Backoff:
         return Backoff(SOON.first_s, SOON.limit_s, rng=self._rng)
 
-    def fail(self, link: HubLink, group: BaseExceptionGroup[EdgeError]) -> None:
-        """The conversation is over, or has never begun; so the link is of no use. The upstream says why."""
-        exc = next(leaves(group))
+    def fail(self, link: HubLink, group: BaseExceptionGroup[EdgeError]) -> Ended:
+        """The conversation is over, or has never begun; so the link is of no use. Returns what the upstream is to say:
+        why, and what the edge did wrong before."""
+        exc = cause_of(group)
         problem = exc.text if isinstance(exc, UpstreamError) else str(exc)
+        told = link.explained(problem)
         lost_as = "dead" if link.is_discovered else "protocol"
         link.lost_as, link.tell_as = lost_as, logging.DEBUG
         link.tell(problem)
         self.end(link, problem, lost_as)
+        return Ended.explained(link.name, exc.reason if isinstance(exc, Ended) else problem, told)
 
     # -- what upstreams tell (UpstreamEvents)
 

@@ -5,9 +5,7 @@ what it owns (`params.name`, `params.uri`, `ref`, the progress token). Everythin
 It also hears what servers tell outside of any call, and passes it to the sessions concerned.
 """
 
-import gc
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -16,6 +14,7 @@ import trio
 from edge.config.model import GatewayConfig
 from edge.errors import Gone, RpcError, TimedOut, Unavailable, UpstreamError
 from edge.net.http_client import BadAnswer
+from edge.parts.rebuild import Rebuild
 from edge.parts.relay import Call, Relay, is_wanted
 from edge.parts.results import Links, with_published_uris
 from edge.parts.server_http import AuthFailed
@@ -31,10 +30,6 @@ log = logging.getLogger("edge.gateway")
 
 START_WAIT_S = 3.0
 """How long a request waits for a server that is starting or starting again, before it is told so."""
-
-REBUILD_CHEAP_S = 0.005  # of the processor
-REBUILD_SHARE = 20.0  # making views anew takes no more than one part in so many of the time
-URGENT_SHARE = 4.0  # also if clients ask for names that are not there
 
 
 class Gateway:
@@ -55,9 +50,7 @@ class Gateway:
         self._upstreams: dict[str, Upstream] = {}
         self._subscriptions = Subscriptions()
         self._links = Links()
-        self._views_stale = False  # made from catalogues that have changed since
-        self._next_rebuild = 0.0
-        self._next_urgent = 0.0  # the same for a request that may miss what has just come
+        self._rebuild = Rebuild(views)
         self._levels_stale = False
         self._levelled: set[str] = set()  # servers that a session has asked for a log level, ever
         self._problems: set[str] = set()
@@ -85,9 +78,11 @@ class Gateway:
         fresh = {name: new for name, new in upstreams.items() if self._upstreams.get(name) is not new}
         for server, uri in self._subscriptions.wanted(fresh):
             fresh[server].desire(uri)
+        for new in fresh.values():
+            new.usual_call_s = self._call_timeout_s
         self._upstreams = dict(upstreams)
         if is_smaller:
-            self._next_rebuild = 0.0  # no view may lead to a server that is gone
+            self._rebuild.hurry()  # no view may lead to a server that is gone
         self.catalogues_changed()
 
     def configure(
@@ -100,7 +95,9 @@ class Gateway:
         self._views.configure(config, groups)
         self._call_timeout_s = config.call_timeout_s
         self._page_size = config.page_size
-        self._next_rebuild = 0.0
+        self._rebuild.hurry()
+        for upstream in upstreams.values():
+            upstream.usual_call_s = config.call_timeout_s
         self.attach(upstreams)
 
     def count_subscriptions(self) -> int:
@@ -111,7 +108,7 @@ class Gateway:
 
     def view(self, key: str | None) -> View | None:
         """The view of all (None), of one server, or of a group (parts/views.py)."""
-        if self._views_stale:
+        if self._rebuild.is_put_off:
             self.catalogues_changed()
         return self._views.get(key)
 
@@ -124,8 +121,8 @@ class Gateway:
             for upstream in self._of(view):
                 if not upstream.is_settled:
                     await upstream.wait_settled()
-        if must_be_fresh and self._views_stale and trio.current_time() >= self._next_urgent:
-            self._next_rebuild = 0.0
+        if must_be_fresh:
+            self._rebuild.hurry_for_a_request()
         return self.view(view.key) or view
 
     # -- requests
@@ -242,7 +239,7 @@ class Gateway:
         """Ask the server, under the call's deadline, with the client's own progress token put back into its news."""
         await self._ready(upstream)
         # The call's own scope is the timer: a scope less on the path that every call takes.
-        call.flight.ask(upstream.name, upstream.config.call_timeout_s or self._call_timeout_s)
+        call.flight.ask(upstream.name, upstream.call_limit_s())
         token = _progress_token(call.request.params)
         relay = Relay(call, token)
         result = await upstream.request(
@@ -286,25 +283,10 @@ class Gateway:
         self.catalogues_changed()
 
     def catalogues_changed(self) -> None:
-        """Make the views anew, at once where that is cheap; with thousands of edges, at most a part of the time.
-
-        What is put off is done when a client next asks for a view, or by `tidy`.
-        """
-        now = trio.current_time()
-        if now < self._next_rebuild:
-            self._views_stale = True
+        """Make the views anew, if it is time (parts/rebuild.py), and tell clients."""
+        changed = self._rebuild.changed(self._upstreams)
+        if changed is None:
             return
-        began = time.thread_time()
-        gc.disable()  # it makes many objects and no cycles: looking for those would double the cost
-        try:
-            changed = self._views.rebuild(self._upstreams)
-        finally:
-            gc.enable()
-        cost_s = time.thread_time() - began
-        self._views_stale = False
-        is_dear = cost_s > REBUILD_CHEAP_S
-        self._next_rebuild = now + REBUILD_SHARE * cost_s if is_dear else 0.0
-        self._next_urgent = now + URGENT_SHARE * cost_s if is_dear else 0.0
         fresh = set(self._views.problems) - self._problems
         if fresh:
             log.info("some names are published differently", extra={"count": len(fresh), "first": min(fresh)})
@@ -350,7 +332,7 @@ class Gateway:
 
     async def tidy(self) -> None:
         """Tell servers what no client wants any more; run now and then by the part that ends sessions."""
-        if self._views.is_outdated or self._views_stale:
+        if self._views.is_outdated or self._rebuild.is_put_off:
             self.catalogues_changed()
         async with trio.open_nursery() as nursery:
             for server in self._subscriptions.servers_to_tell():

@@ -6,12 +6,15 @@ request may have reached the edge.
 """
 
 import logging
+from collections.abc import Callable
+from functools import partial
 
 import trio
 
 from edge.errors import BadMessage, Gone, RpcError, Unavailable
 from edge.metrics_servers import ServerMetrics
 from edge.parts.channel import Inbound, Notify
+from edge.parts.complaint import Complaint
 from edge.parts.link import Link
 from edge.parts.peer_channel import PeerChannel
 from edge.proto.jsonrpc import decode
@@ -24,7 +27,10 @@ log = logging.getLogger("edge.hub")
 
 
 class LinkChannel(PeerChannel):
-    """Implements `Channel`; `take` is what the link hands messages to, and `lost` is for whoever ends the link."""
+    """Implements `Channel`; `take` is what the link hands messages to, and `lost` is for whoever ends the link.
+
+    `complain` (`HubLink.complain`) gets the first message that is none.
+    """
 
     def __init__(
         self,
@@ -32,6 +38,7 @@ class LinkChannel(PeerChannel):
         link: Link,
         inbound: Inbound,
         metrics: ServerMetrics,
+        complain: Callable[..., bool],
         *,
         first_version: str = NEWEST_LEGACY,
         can_ask: bool = True,
@@ -40,8 +47,8 @@ class LinkChannel(PeerChannel):
         self.first_version = first_version
         self.can_ask = can_ask
         self._link = link
-        self._has_garbled = False
-        self._is_negotiated = False
+        self._complain = complain
+        self._has_complained = False
 
     @property
     def is_suspended(self) -> bool:
@@ -68,9 +75,6 @@ class LinkChannel(PeerChannel):
             await self._wait_carried(is_patient=False)
         await super().notify(method, params)
 
-    def negotiated(self, version: str) -> None:
-        self._is_negotiated = True
-
     def take(self, text: str) -> None:
         """One message from the edge, as received."""
         try:
@@ -78,14 +82,16 @@ class LinkChannel(PeerChannel):
         except BadMessage as exc:
             self._metrics.noise_lines += 1
             has_ended_a_call = self.garbled(text, exc)
-            # Before the server is known, the only call is that which asks who it is: its failure says it all.
-            is_said = self._has_garbled or (has_ended_a_call and not self._is_negotiated)
-            if not is_said:
-                self._has_garbled = True
-                extra = {"server": self._server, "reason": str(exc)}
-                log.warning("an edge sent what is no JSON-RPC message", extra=extra)
+            if not self._has_complained:
+                reason = str(exc)
+                complaint = Complaint(f"what is no JSON-RPC message ({reason})", partial(self._tell, reason))
+                self._has_complained = self._complain(complaint, has_ended_a_call=has_ended_a_call)
             return
         self.receive(message)
+
+    def _tell(self, reason: str) -> None:
+        extra = {"server": self._server, "reason": reason}
+        log.warning("an edge sent what is no JSON-RPC message", extra=extra)
 
     async def _wait_carried(self, *, is_patient: bool) -> None:
         """A probe is patient: it asks whether the server is there, which nobody can tell at the moment."""

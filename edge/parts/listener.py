@@ -1,8 +1,8 @@
 """A listener: accepts connections on the addresses of one face and serves each in a task of its own.
 
-Intake off: it stops accepting, idle connections close, event streams end, and requests that are being
-worked on are answered with `Connection: close`. One that gives way to another lets idle connections ask once more,
-for a few seconds: nobody's request is lost because it was under way just then. Over `max_connections`, the connection
+Intake off: it stops accepting, event streams end, requests that are being worked on are answered with
+`Connection: close`, and idle connections close in a moment: nobody's request is lost because it was under way just
+then. For one that gives way to another that moment is a few seconds long. Over `max_connections`, the connection
 that has been idle for longest makes room; if none is idle, the new one is told 503, closed and counted.
 """
 

@@ -13,6 +13,7 @@ from typing import Protocol
 import trio
 
 from edge.errors import LocalProtocolError
+from edge.parts.complaint import Complaint, tell_at_once
 from edge.parts.flag import Flag
 from edge.parts.link import Link
 from edge.proto.dialect import (
@@ -71,7 +72,8 @@ class Pump:
 
     `on_ready` gives the link, and the last number that the other end says it has: 0 for a new link or a foreign
     peer. None: not wanted; `on_ready` has fed `Stop`. `on_registering` likewise feeds `Stop` to refuse.
-    `remember` keeps the session id of a polling link. `log_extra` goes into every log line: no secrets.
+    `remember` keeps the session id of a polling link. `complain` gets remarks that are warnings; by default they are
+    told at once. `log_extra` goes into every log line: no secrets.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Pump:
         on_ready: Callable[[Ready], tuple[Link, int] | None],
         on_registering: Callable[[Registering], None] | None = None,
         remember: Callable[[str | None], None] | None = None,
+        complain: Callable[[Complaint], None] = tell_at_once,
         log_extra: Mapping[str, object],
     ) -> None:
         self.dialect = dialect
@@ -91,6 +94,7 @@ class Pump:
         self._on_ready = on_ready
         self._on_registering = on_registering
         self._remember = remember
+        self._complain = complain
         self._log_extra = log_extra
         self._later: list[Command] = []  # of events that were fed while commands are done
         self._is_doing = False
@@ -349,4 +353,11 @@ class Pump:
             return  # why we end it has been said
         if text not in self._remarks and len(self._remarks) < MAX_REMARKS:
             self._remarks = (*self._remarks, text)
-            log.log(LEVELS[level], "remark on a link", extra={**self._log_extra, "remark": text})
+
+            def tell() -> None:
+                log.log(LEVELS[level], "remark on a link", extra={**self._log_extra, "remark": text})
+
+            if level == "warning":
+                self._complain(Complaint(text, tell))
+            else:
+                tell()

@@ -7,6 +7,7 @@ import trio
 
 from edge.gate.edge_auth import Denied
 from edge.metrics import HubMetrics
+from edge.printable import cut
 
 REPEAT_S = 60.0
 MAX_REMEMBERED = 1024
@@ -30,7 +31,7 @@ class Refusals:
         self, denied: Denied, dialect: str, peer: str, *, edge: str | None = None, name: str | None = None
     ) -> None:
         """An edge was refused; `name` is what it wanted to be called."""
-        asked = None if name is None else name[:64]
+        asked = None if name is None else cut(name, 64)
         extra = {"dialect": dialect, "edge": edge, "name_asked": asked}
         self.note(denied.reason, "edge refused", peer, denied.text, extra)
 

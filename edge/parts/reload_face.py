@@ -14,6 +14,7 @@ from edge.config.secrets import Secret
 from edge.errors import EdgeError
 from edge.gate.edge_auth import bearer_of
 from edge.net.http_server import HttpRequest, Refusal, Reply
+from edge.printable import cut
 
 PATH = "/-/reload"
 MAX_CONFIRM_S = 3600.0
@@ -62,7 +63,7 @@ def options_of(query: str) -> tuple[bool, float]:
     """`plan` and `confirm_s`. Raises: ValueError."""
     found = parse_qs(query, keep_blank_values=True, max_num_fields=8)
     if unknown := sorted(found.keys() - {"plan", "confirm_s"}):
-        raise ValueError(f"there is no {unknown[0][:40]!r}; there are plan and confirm_s=SECONDS")
+        raise ValueError(f"there is no {cut(unknown[0], 40)!r}; there are plan and confirm_s=SECONDS")
     plan = found.get("plan", ["0"])[-1] in ("", "1", "true")
     text = found.get("confirm_s", ["0"])[-1]
     try:

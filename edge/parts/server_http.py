@@ -10,6 +10,7 @@ from edge.config.model import HttpServerConfig
 from edge.errors import BadMessage, UpstreamError
 from edge.metrics_servers import ServerMetrics
 from edge.net.http_client import USER_AGENT, BadAnswer, Exchange, HttpPool
+from edge.printable import cut
 from edge.proto.jsonrpc import (
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
@@ -64,7 +65,7 @@ def host_of(location: str) -> str:
     """The host a Location names, without what else may stand in it."""
     _, slashes, rest = location.partition("//")
     host = rest.split("/")[0].split("?")[0].rpartition("@")[2]
-    return host[:255] if slashes and host.isprintable() and host else "the same host"
+    return cut(host, 255) if slashes and host.isprintable() and host else "the same host"
 
 
 def loss_reason(status: int, text: str) -> str | None:

@@ -16,6 +16,7 @@ from edge.net.http_client import Exchange, split_url
 from edge.parts.channel import Ended, Inbound, Notify
 from edge.parts.peer_channel import Outbox, PeerChannel
 from edge.parts.server_http import EVENTS, HttpRefused, ServerHttp, media_type, messages_in
+from edge.printable import cut
 from edge.proto.jsonrpc import ErrorObject, Message, Request, Response, decode
 from edge.proto.jsontext import Raw
 from edge.proto.mcp import H_VERSION, NEWEST_LEGACY, fault_of
@@ -103,13 +104,13 @@ class SseChannel:
     def _target(self, event: SseEvent) -> str:
         """The request target of the endpoint, which must be of the stream's own origin."""
         if event.event != "endpoint":
-            raise Ended(self._server, "named no endpoint", f"its first event is {event.event[:64]!r}")
+            raise Ended(self._server, "named no endpoint", f"its first event is {cut(event.event, 64)!r}")
         try:
             origin, target = split_url(urljoin(self._url, event.data.strip()))
         except ValueError as exc:
             raise Ended(self._server, "named an endpoint that is no URL") from exc
         if origin != split_url(self._url)[0]:
-            raise Ended(self._server, "named an endpoint of another origin", origin.authority[:255])
+            raise Ended(self._server, "named an endpoint of another origin", cut(origin.authority, 255))
         if not target.isascii() or not target.isprintable() or " " in target:
             raise Ended(self._server, "named an endpoint that is no URL")
         return target

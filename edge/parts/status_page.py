@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from edge.errors import Problem
-from edge.health import ago
+from edge.health import BAD_RELOADS, ago
 from edge.parts.status_style import STYLE
 
 Record = Mapping[str, Any]
@@ -159,26 +159,18 @@ def trouble_item(kind: str, record: Record) -> str:
     return f'<li class="{escape(kinds)}">{"".join(parts)}</li>'
 
 
-RELOADS = {
-    "refused": ("refused at", "The one before stays in force."),
-    "rolled back": ("taken back at", "The one before is in force again."),
-    "not rolled back": ("could not be taken back at", "It stays in force."),
-}
-"""What is said of a reload that did not end well."""
-
-
 def refused_config(config: Record) -> Iterator[str]:
     """A reload that was refused changes nothing, but somebody meant something by it; so with one taken back."""
-    if config.get("last_reload_ok") is not False:
+    bad = BAD_RELOADS.get(config.get("last_reload_result") or "")
+    if bad is None:
         return
-    what, so = RELOADS[config.get("last_reload_result", "refused")]
     problems = "".join(
         f'<p class="why">{escape(str(Problem(**found)))}</p>'
         for found in config.get("last_reload_problems", ())
     )
     yield (
-        f'<li class="degraded"><h3><span class="kind">config</span><span>{what} '
-        f'{moment(config["last_reload_at"])}</span></h3>{problems}<p class="more">{so}</p></li>'
+        f'<li class="degraded"><h3><span class="kind">config</span><span>{bad.came_to} at '
+        f'{moment(config["last_reload_at"])}</span></h3>{problems}<p class="more">{bad.in_force.capitalize()}.</p></li>'
     )
 
 

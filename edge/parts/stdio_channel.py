@@ -17,7 +17,8 @@ from edge.errors import BadMessage, UpstreamError
 from edge.health import Status
 from edge.metrics_servers import ServerMetrics, ServerProcesses
 from edge.net.cgroup import Delegated
-from edge.net.child import Child, NotStarted, running
+from edge.net.child import Child, running
+from edge.net.command import NotStarted
 from edge.parts.channel import Channel, Connect, Ended, Inbound
 from edge.parts.peer_channel import Outbox, PeerChannel
 from edge.proto.framing import LineDecoder, Oversized
@@ -51,9 +52,11 @@ def connect_stdio(
     if metrics.processes is None:  # else it is there already, and its sums go on
         metrics.processes = ServerProcesses()
 
+    starts = trio.CapacityLimiter(1)  # one that hangs keeps its thread: this server's next one waits for it
+
     def connect(inbound: Inbound) -> AbstractAsyncContextManager[Channel]:
         return StdioConversation(
-            config, inbound, metrics, log, status, cgroups, redactor or Redactor()
+            config, inbound, metrics, log, status, cgroups, redactor or Redactor(), starts
         ).open()
 
     return connect
@@ -129,8 +132,10 @@ class StdioConversation:
         status: Status | None,
         cgroups: Delegated | None,
         redactor: Redactor,
+        starts: trio.CapacityLimiter,
     ) -> None:
         self._config = config
+        self._starts = starts
         self._redactor = redactor
         self._cgroups = cgroups
         self._metrics = metrics
@@ -164,6 +169,7 @@ class StdioConversation:
                 limits=config.limits,
                 cgroups=self._cgroups,
                 name=config.name,
+                limiter=self._starts,
             ) as child:
                 self._child = child
                 if self._processes is not None:

@@ -23,6 +23,7 @@ from edge.parts.conversation import PING_TIMEOUT_S, Conversation
 from edge.parts.desired import MAX_URIS, Desired, can_subscribe, level_params, uri_params
 from edge.parts.flag import Flag
 from edge.parts.places import Places
+from edge.printable import cut
 from edge.proto.jsonrpc import METHOD_NOT_FOUND, Notification, Request
 from edge.proto.jsontext import Raw
 from edge.proto.listing import KINDS, Kind, ServerCatalog
@@ -67,6 +68,7 @@ class Upstream:
         self.metrics = metrics
         self.status = status
         self.catalog = ServerCatalog(server=config.name)
+        self.usual_call_s = 0.0  # a call's time limit where the config has none; the gateway's to write
         self._connect = connect
         self._events = events
         self._backoff = backoff
@@ -81,7 +83,7 @@ class Upstream:
         self._retry_at: float | None = None
         self._down_said: str | None = None
         self._has_failed = False
-        self._other_terms: trio.Event | None = None  # while given up: a reload has changed what led to it
+        self._other_terms: trio.Event | None = None  # while given up: a reload has changed its table
         self._when_idle: Callable[[], None] | None = None  # since `retire`
         self._is_up = Flag()
         self._is_settled = Flag()
@@ -91,6 +93,10 @@ class Upstream:
     @property
     def is_ready(self) -> bool:
         return self._live is not None
+
+    def call_limit_s(self) -> float:
+        """How long a call may take."""
+        return self.config.call_timeout_s or self.usual_call_s
 
     @property
     def is_settled(self) -> bool:
@@ -116,7 +122,7 @@ class Upstream:
                 try:
                     await self._serve_once()
                 except* EdgeError as group:
-                    cause = _cause(group)
+                    cause = cause_of(group)
                 if cause is not None:
                     await self._wait_to_retry(cause)
         finally:
@@ -132,13 +138,14 @@ class Upstream:
     def update(self, config: UpstreamConfig, backoff: Backoff) -> None:
         """Go on with other settings: those that are read when they are needed. Calls in flight keep their places."""
         retry = retry_of(config)
-        if retry != retry_of(self.config):
+        is_tried_again = self._other_terms is not None and config != self.config
+        if is_tried_again or retry != retry_of(self.config):
             self._backoff = backoff
             self._max_attempts = retry.max_attempts
-            if self._other_terms is not None:
-                self._has_failed = False  # so calls wait for it from now on
-                self._is_up.clear()
-                self._other_terms.set()
+        if is_tried_again and self._other_terms is not None:
+            self._has_failed = False  # so calls wait for it from now on
+            self._is_up.clear()
+            self._other_terms.set()
         if config.limits.concurrency != self.config.limits.concurrency:
             self._places = Places(config.limits.concurrency)
         self.config = config
@@ -179,7 +186,7 @@ class Upstream:
         began = trio.current_time()
         async with self._connect(self) as channel:
             self._conversation = Conversation(
-                self.config, channel, self._desired, self.status, self.metrics, self._log
+                self.config, channel, self._desired, self.status, self.metrics, self._log, self.call_limit_s
             )
             try:
                 await self._conversation.begin()
@@ -220,7 +227,7 @@ class Upstream:
             self._events.catalog_changed(self)
 
     async def _wait_to_retry(self, cause: EdgeError) -> None:
-        """Say what happened, and wait for the next attempt; if there is none, until a reload changes its terms."""
+        """Say what happened, and wait for the next attempt; if there is none, until a reload changes its config."""
         metrics = self.metrics
         now = trio.current_time()
         delay = self._backoff.next(now)
@@ -410,7 +417,9 @@ class Upstream:
             case "notifications/message" if params is not None:
                 self._events.logged(self, params)
             case method:
-                self._log.debug("notification for nobody", extra={"server": self.name, "method": method[:64]})
+                self._log.debug(
+                    "notification for nobody", extra={"server": self.name, "method": cut(method, 64)}
+                )
 
     def waiting(self, reason: str) -> None:
         self._down = reason
@@ -425,7 +434,7 @@ class Upstream:
         """What concerns no client: whether we live, and nothing else."""
         if request.method == "ping":
             return "{}"
-        raise RpcError(METHOD_NOT_FOUND, f"{request.method[:64]} is not supported by this client")
+        raise RpcError(METHOD_NOT_FOUND, f"{cut(request.method, 64)} is not supported by this client")
 
 
 def stale_after_s(config: UpstreamConfig) -> float:
@@ -438,7 +447,7 @@ def retry_of(config: UpstreamConfig) -> BackoffConfig:
     return config.restart if isinstance(config, StdioServerConfig) else config.reconnect
 
 
-def _cause(group: BaseExceptionGroup[EdgeError]) -> EdgeError:
+def cause_of(group: BaseExceptionGroup[EdgeError]) -> EdgeError:
     """The most telling of what was raised together: how the server ended, rather than who lost what by it."""
     found = [exc for exc in leaves(group) if isinstance(exc, EdgeError)]
     return next((exc for exc in found if isinstance(exc, Ended)), found[0])

@@ -8,6 +8,8 @@ checked here, item by item. Members that the schema does not name are nobody's b
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from edge.printable import cut
+
 Check = Callable[[Any], str | None]
 """What is wrong with a value, as the end of a sentence ("must be a string"), or None."""
 
@@ -84,7 +86,7 @@ def _values_are_objects(value: Any) -> str | None:
         return "must be an object"
     for key, inner in value.items():
         if type(inner) is not dict:
-            return f"{key[:64]!r} must be an object"
+            return f"{cut(key, 64)!r} must be an object"
     return None
 
 

@@ -15,6 +15,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # public ther
 from typing import Any, Final, NamedTuple, TypeVar
 
 from edge.errors import BadMessage, LocalProtocolError
+from edge.printable import cut
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -215,7 +216,7 @@ def _object(text: str, scan: Scan) -> dict[str, Span]:
     while True:
         value, end = scan(text, start)
         if key in found:
-            raise BadMessage(INVALID_REQUEST, f"member {key[:64]!r} comes twice")
+            raise BadMessage(INVALID_REQUEST, f"member {cut(key, 64)!r} comes twice")
         found[key] = (value, start, end)
         step = _NEXT_KEY_OR_END(text, end)
         if step is not None:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from edge.errors import BadMessage, RemoteProtocolError
+from edge.printable import cut
 from edge.proto.itemshape import null_members, wrong_with
 from edge.proto.jsontext import Raw, elements, members, replace_members
 
@@ -184,4 +185,4 @@ def _label(kind: Kind, index: int, value: Any) -> str:
     name = value.get(kind.item_key) if isinstance(value, dict) else None
     if not isinstance(name, str) or not name:
         return f"number {index}"
-    return repr(name if len(name) <= MAX_NAME_IN_REPORT else f"{name[:MAX_NAME_IN_REPORT]}…")
+    return repr(cut(name, MAX_NAME_IN_REPORT))

@@ -24,6 +24,7 @@ from edge.errors import (
     Unavailable,
     UpstreamError,
 )
+from edge.printable import cut
 from edge.proto.jsonrpc import INTERNAL_ERROR as INTERNAL_ERROR
 from edge.proto.jsonrpc import INVALID_PARAMS as INVALID_PARAMS
 from edge.proto.jsonrpc import INVALID_REQUEST as INVALID_REQUEST
@@ -186,7 +187,7 @@ class InitializeResult:
             raise RemoteProtocolError("the answer to initialize has no protocolVersion")
         if version not in LEGACY_VERSIONS:
             raise RemoteProtocolError(
-                f"the server wants protocol version {version[:40]!r}; spoken here: {SPOKEN}"
+                f"the server wants protocol version {cut(version, 40)!r}; spoken here: {SPOKEN}"
             )
         capabilities = _value(found, "capabilities")
         if not isinstance(capabilities, dict):

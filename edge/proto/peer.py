@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from edge.errors import LocalProtocolError
+from edge.printable import cut
 from edge.proto.jsonrpc import (
     Id,
     Message,
@@ -151,9 +152,9 @@ class Peer(Generic[T]):
         id = response.id  # noqa: A001  JSON-RPC's word
         if id is None:
             assert response.error is not None
-            return Stray(f"an error without an id: {response.error.message[:200]}", is_late=False)
+            return Stray(f"an error without an id: {cut(response.error.message, 200)}", is_late=False)
         if id not in self._owners:
-            return Stray(f"an answer to request {id[:64]}, which is not open", is_late=self._was_open(id))
+            return Stray(f"an answer to request {cut(id, 64)}, which is not open", is_late=self._was_open(id))
         return Answered(self._forget(id), response)
 
     def _progress(self, notification: Notification) -> Told[T] | Stray:
@@ -162,7 +163,7 @@ class Peer(Generic[T]):
             return Stray("progress without a token of ours", is_late=False)
         if token not in self._listeners:
             is_late = token[:1] == "p" and self._was_open(token[1:])
-            return Stray(f"progress for {token[:64]!r}, which is not open", is_late=is_late)
+            return Stray(f"progress for {cut(token, 64)!r}, which is not open", is_late=is_late)
         return Told(notification, self._listeners[token])
 
     def _was_open(self, id: Id) -> bool:  # noqa: A002  JSON-RPC's word

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from edge.printable import cut
+
 MAX_URI_CHARS: Final = 4096
 MAX_PARTS: Final = 64
 
@@ -54,7 +56,7 @@ class UriTemplate:
             self._literal(text[at : expression.start()])
             body = _BODY.fullmatch(expression[1])
             if body is None:
-                raise ValueError(f"{expression[0][:40]!r} is not an expression of RFC 6570")
+                raise ValueError(f"{cut(expression[0], 40)!r} is not an expression of RFC 6570")
             self._parts.append(_WILD[body[1]])
             at = expression.end()
         self._literal(text[at:])

@@ -8,15 +8,14 @@ half of it would be worse. What applying a config means is the composition root'
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import trio
 
 from edge.errors import EdgeError, Problem
+from edge.health import BAD_RELOADS, Result
 
 MAX_WAITING = 16  # different requests; a further one is told so
-
-Result = Literal["reloaded", "unchanged", "planned", "refused", "rolled back", "not rolled back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Verdict:
 
     @property
     def is_good(self) -> bool:
-        return self.result in ("reloaded", "unchanged", "planned")
+        return self.result not in BAD_RELOADS
 
     def report(self) -> dict[str, Any]:
         """As JSON values."""

@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -92,6 +93,29 @@ def test_a_malformed_answer_to_initialize_and_then_silence_is_one_line(site: Sta
         eventually(lambda: bad.name not in {each["user"] for each in site.sessions()})
         [line] = bad.lines(DOWN)
         assert line["reason"].startswith("refused initialize: ")
+
+
+def test_what_answers_nothing_and_then_silence_is_one_line_that_has_both(site: Stage) -> None:
+    """Both ends at once, as the hub waits for half a minute."""
+    cut = '{"jsonrpc": "2.0", "id": 1, "resu'
+    with site.beside(DOWN) as foreign, site.beside(DOWN) as own, ThreadPoolExecutor(2) as threads:
+        socket = foreign.open(foreign.peer().websocket())
+        socket.register(foreign.name)
+        assert asked_first(socket)["method"] == "initialize"
+        socket.text(cut)
+        ours = own.open(own.peer().websocket(MCP_Edge_Link="v=1"))
+        ours.register(own.name)
+        while not ours.hear()[1].startswith(b"1 0 {"):
+            pass
+        ours.text(f"1 1 {cut}")
+        codes = threads.map(lambda each: each.close_code(60), (socket, ours))  # pongs are sent meanwhile
+        assert list(codes) == [1008, 1000]
+        for bad, said in (
+            (foreign, "a frame that is no JSON object"),
+            (own, "what is no JSON-RPC message ("),
+        ):
+            [line] = bad.lines(DOWN)
+            assert line["reason"].startswith(f"no answer in 30 s; before that: {said}")
 
 
 def test_an_edge_that_leaves_with_its_first_list_unread_is_one_line(site: Stage) -> None:

@@ -26,6 +26,7 @@ from tests.support.reloads import reload, rewrite
 pytestmark = requires("pyz")
 
 BOXES = ("box-a", "box-b")
+NAMES = {"all": "box-a", "each": "box-a-toy"}
 
 
 @pytest.fixture(scope="module")
@@ -90,17 +91,20 @@ def test_a_changed_uplink_leaves_and_comes_back_and_its_calls_end_first(place: S
         assert client.text("box-a__toy__echo", text="back") == "back"
 
 
-def test_an_uplink_that_is_no_good_is_taken_back(place: Site) -> None:
-    with place.hub("box-a") as hub, place.edge("box-a", hub) as edge:
-        until_edge(hub, "box-a")
+@pytest.mark.parametrize("published", ["all", "each"])
+def test_an_uplink_that_is_no_good_is_taken_back(place: Site, published: str) -> None:
+    """Also one whose links had other names before."""
+    with place.hub("box-a") as hub, place.edge("box-a", hub, publish=f'"{published}"') as edge:
+        until_edge(hub, NAMES[published])
         place.token_file("nobody").write_text("a-token-that-nobody-knows\n")
         place.token_file("nobody").chmod(0o600)
-        rewrite(edge, (str(place.token_file("box-a")), str(place.token_file("nobody"))))
+        change = f'publish = "{published}"', 'publish = "all"'
+        rewrite(edge, (str(place.token_file("box-a")), str(place.token_file("nobody"))), change)
         code, verdict = reload(edge, "--confirm-s", "4")
         assert (code, verdict["result"]) == (69, "rolled back")
         assert [problem["place"] for problem in verdict["problems"]] == ["uplink:hq"]
         until_linked(edge)
-        until_edge(hub, "box-a")
+        until_edge(hub, NAMES[published])
 
 
 # -- the hub

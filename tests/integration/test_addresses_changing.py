@@ -1,5 +1,6 @@
 """Addresses that another listener takes over while the config changes: nobody is refused, and all of it or nothing."""
 
+import platform
 import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -10,11 +11,15 @@ import pytest
 import trio
 
 from edge.errors import EdgeError
-from edge.net.addresses import Addresses, Lent
+from edge.net.addresses import Addresses, Lent, Shared
+from edge.net.listen import ListeningSocket
+from edge.net.overlap import side_by_side
+from edge.net.socket_stream import SocketStream
 from tests.support.ports import another_process_can_take, has_ipv6, split
 
 LOOPBACK = "127.0.0.1:0"
 ROUNDS = 40
+KERNEL = tuple(int(word) for word in platform.release().split("-")[0].split(".")[:2])
 IPV6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
 PAIRS = [
     ("127.0.0.1", "0.0.0.0"),
@@ -259,6 +264,76 @@ async def test_one_that_goes_on_for_a_while_gets_no_more_when_another_has_its_ad
             server.add(await addresses.of("admin")(wide))
             put_in_force()
         assert [await who_answers(address) for _ in range(5)] == ["admin"] * 5
+
+
+async def widened(addresses: Addresses) -> tuple[list[Lent], str, socket.socket]:
+    """What is lent of 0.0.0.0:P, where a client waits that came to 127.0.0.1:P before, and nobody has accepted it."""
+    older = await addresses.of("gateway")(LOOPBACK)
+    wide = f"0.0.0.0:{split(older[0].address)[1]}"
+    waits = socket.create_connection(split(older[0].address))
+    with addresses.changing({"gateway": [wide]}) as put_in_force:
+        lent = [*await addresses.of("gateway")(wide)]
+        put_in_force()
+    close_all(older)
+    return lent, wide, waits
+
+
+async def test_who_waits_through_two_changes_is_answered_by_the_last_one() -> None:
+    addresses = Addresses()
+    async with answering() as server:
+        lent, wide, waits = await widened(addresses)
+        narrow = f"127.0.0.1:{split(wide)[1]}"
+        with addresses.changing({"admin": [narrow]}) as put_in_force:
+            last = await addresses.of("admin")(narrow)
+            put_in_force()
+        close_all(lent)
+        server.add(last)
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(waits)) as stream:
+            assert await stream.receive_some() == b"admin"
+
+
+async def test_who_has_lost_an_address_takes_none_of_those_that_wait_there() -> None:
+    addresses = Addresses()
+    async with answering() as server:
+        lent, wide, waits = await widened(addresses)
+        with addresses.changing({"admin": [wide]}) as put_in_force:
+            last = await addresses.of("admin")(wide)
+            put_in_force()
+        server.add(lent)  # it drains, and asks for the next one
+        await trio.testing.wait_all_tasks_blocked()
+        server.add(last)
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(waits)) as stream:
+            assert await stream.receive_some() == b"admin"
+
+
+class LateClient(ListeningSocket):
+    """One to which a client connects in the moment between being emptied and being closed."""
+
+    client: socket.socket | None = None
+
+    def accept_waiting(self) -> list[tuple[SocketStream, str]]:
+        found = super().accept_waiting()
+        self.client = socket.create_connection(self.sock.getsockname())
+        return found
+
+
+@pytest.mark.skipif(KERNEL < (5, 7), reason="before Linux 5.7 one that comes in that instant is lost")
+async def test_who_connects_while_an_address_is_given_up_comes_to_the_one_that_takes_its_place() -> None:
+    old = LateClient(socket.create_server(("127.0.0.1", 0)), "the older one")
+    shared = Shared(old, "gateway", (), lambda: None)
+    lent = shared.lend("gateway", "the older one", waits=False)
+    with closing(socket.socket()) as wide:
+        wide.settimeout(10)
+        with side_by_side([old.sock, wide]):
+            wide.bind(("0.0.0.0", old.sock.getsockname()[1]))
+            wide.listen()
+        assert shared.end() == []
+        lent.close()
+        accepted, _ = wide.accept()
+        assert old.client is not None
+        with closing(accepted), closing(old.client) as client:
+            accepted.sendall(b"wide")
+            assert client.recv(10) == b"wide"
 
 
 async def test_unix_sockets_change_places_and_keep_their_files(tmp_path: Path) -> None:

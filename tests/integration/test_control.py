@@ -17,9 +17,7 @@ from edge.config.diff import ControlSpec
 from edge.errors import EdgeError, leaves
 from edge.health import Health
 from edge.metrics import Metrics
-from edge.net.http_server import HttpLimits
 from edge.parts.control import Control
-from edge.parts.listener import Listener
 from edge.parts.reload_face import ControlFace, ReloadDesk
 
 VERDICT: dict[str, Any] = {
@@ -48,19 +46,17 @@ class Answers:
         return self.status, self.verdict
 
 
-def control(address: str, answers: Answers, *, is_asked_for: bool = False) -> Control:
-    metrics = Metrics()
-    listener = Listener(
-        "control",
-        (address,),
-        None,
+def control(usual: str, answers: Answers, *, asked_for: str = "", health: Health | None = None) -> Control:
+    return Control(
+        ControlSpec(asked_for=asked_for, usual=usual),
         ControlFace(ReloadDesk(answers, None)),
-        HttpLimits(max_body_bytes=1000),
-        max_connections=4,
-        status=Health().add("part:control"),
-        metrics=metrics,
+        status=(health or Health()).add("part:control"),
+        metrics=Metrics(),
     )
-    return Control(listener, address, is_asked_for=is_asked_for)
+
+
+def sockets_in(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.sock"))
 
 
 @asynccontextmanager
@@ -96,30 +92,66 @@ async def test_a_default_folder_that_others_can_write_to_is_not_used_and_that_is
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o777)
-    async with running(control(f"unix:{folder}/control.sock", Answers())):
+    health = Health()
+    async with running(control(f"unix:{folder}/control.sock", Answers(), health=health)):
         assert list(folder.iterdir()) == []
+        [line] = [line for line in health.lines() if "part:control" in line]
     said = [record for record in caplog.records if record.getMessage().startswith("no control socket")]
     assert len(said) == 1
+    assert line.startswith("[-] part:control failed for 0 s: cannot listen on unix:")
+    assert f"{folder} can be written to by others" in line
 
 
 async def test_a_default_socket_that_another_process_has_is_left_to_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = f"unix:{tmp_path}/mcp-edge/control.sock"
-    first = Answers()
-    async with running(control(address, first)), running(control(address, Answers())):
+    first, ours, others = Answers(), Health(), Health()
+    for health in (ours, others):
+        health.add("listener:gateway").ready()
+    async with (
+        running(control(address, first, health=ours)),
+        running(control(address, Answers(), health=others)),
+    ):
         assert await command(address) == 0
+        assert (ours.is_ready(), ours.verdict()) == (True, "ok")
+        assert (others.is_ready(), others.verdict()) == (True, "degraded")
     assert first.asked == [(False, 0.0)]
     assert "no control socket, so `mcp-edge reload` finds nobody" in caplog.messages
 
 
 async def test_a_socket_that_was_asked_for_has_to_work(tmp_path: Path) -> None:
+    place = f"unix:{tmp_path}/no/such/folder.sock"
     with pytest.raises(BaseExceptionGroup) as caught:
-        async with running(control(f"unix:{tmp_path}/no/such/folder.sock", Answers(), is_asked_for=True)):
+        async with running(control(f"unix:{tmp_path}/usual.sock", Answers(), asked_for=place)):
             pass
     [cause] = leaves(caught.value)
     assert isinstance(cause, EdgeError)
     assert "the directory of the Unix socket does not exist" in str(cause)
+    assert not (tmp_path / "usual.sock").exists()
+
+
+async def test_it_listens_where_it_was_asked_to_and_at_the_usual_place_too(tmp_path: Path) -> None:
+    asked_for, usual = f"unix:{tmp_path}/asked.sock", f"unix:{tmp_path}/mcp-edge/usual.sock"
+    answers = Answers()
+    async with running(control(usual, answers, asked_for=asked_for)):
+        assert [await command(asked_for), await command(usual)] == [0, 0]
+    assert len(answers.asked) == 2
+    assert await trio.to_thread.run_sync(sockets_in, tmp_path) == []
+
+
+async def test_one_that_was_asked_for_does_without_a_usual_place_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked_for, health = f"unix:{tmp_path}/asked.sock", Health()
+    health.add("listener:gateway").ready()
+    (tmp_path / "file").touch()
+    async with running(
+        control(f"unix:{tmp_path}/file/usual.sock", Answers(), asked_for=asked_for, health=health)
+    ):
+        assert await command(asked_for) == 0
+        assert health.verdict() == "ok"
+    assert caplog.messages.count("the control socket is only where the config has it") == 1
 
 
 # -- the command
@@ -213,13 +245,24 @@ async def test_no_verdict_in_time_says_that_the_log_will_have_it(
 
 def test_the_socket_is_where_the_config_or_the_environment_says(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
-    assert control_of("unix:/x.sock", path, {}) == ControlSpec(listen="unix:/x.sock", is_asked_for=True)
+    assert control_of("unix:/x.sock", path, {"RUNTIME_DIRECTORY": "/run/mcp-edge"}) == ControlSpec(
+        asked_for="unix:/x.sock", usual="unix:/run/mcp-edge/control.sock"
+    )
     assert control_of("off", path, {"XDG_RUNTIME_DIR": "/run/user/1"}) is None
     unit = control_of("", path, {"RUNTIME_DIRECTORY": "/run/mcp-edge:/run/other", "XDG_RUNTIME_DIR": "/x"})
-    assert unit == ControlSpec(listen="unix:/run/mcp-edge/control.sock", is_asked_for=False)
+    assert unit == ControlSpec(usual="unix:/run/mcp-edge/control.sock")
     user = control_of("", path, {"XDG_RUNTIME_DIR": "/run/user/1"})
     assert user is not None
-    assert user.listen.startswith("unix:/run/user/1/mcp-edge/")
+    assert user.usual.startswith("unix:/run/user/1/mcp-edge/")
+
+
+def test_a_config_that_names_the_usual_place_however_it_is_written_asks_for_that_one(tmp_path: Path) -> None:
+    real, link = tmp_path / "run", tmp_path / "link"
+    real.mkdir()
+    link.symlink_to(real)
+    for folder in (real, link):
+        place = f"unix:{folder}/control.sock"
+        assert control_of(place, None, {"RUNTIME_DIRECTORY": str(real)}) == ControlSpec(asked_for=place)
 
 
 def test_the_same_file_has_the_same_socket_whatever_it_is_called(tmp_path: Path) -> None:
@@ -284,7 +327,7 @@ async def test_who_asks_the_wrong_one_is_told_whom_to_ask(
     answers = Answers()
     args = argparse.Namespace(config=None, control=None, plan=False, confirm_s=0.0, timeout_s=5.0, json=False)
     async with trio.open_nursery() as nursery:
-        intake: trio.CancelScope = await nursery.start(control(address, answers, is_asked_for=True).run)
+        intake: trio.CancelScope = await nursery.start(control("", answers, asked_for=address).run)
         assert await trio.to_thread.run_sync(reload, args) == 69
         intake.cancel()
     said = capsys.readouterr().err

@@ -8,7 +8,7 @@ import trio
 
 from edge.cli.arguments import UsageError
 from edge.errors import ConfigError, Problem
-from edge.health import ConfigState, Health
+from edge.health import ConfigState, Health, LastReload, Result
 from tests.support.admin_rig import admin_listener, ask
 
 WriteConfig = Callable[[str], object]
@@ -50,9 +50,7 @@ async def test_what_does_not_count_is_not_given_as_the_reason(capsys: pytest.Cap
         status.config = ConfigState(
             source="x",
             loaded_at=0.0,
-            last_reload_at=0.0,
-            last_reload_ok=False,
-            last_reload_problems=(Problem("", "a"),),
+            last_reload=LastReload(at=0.0, result="refused", problems=(Problem("", "a"),)),
         )
         assert await ask(f"http://{address}") == 0
         assert capsys.readouterr().out == (
@@ -72,13 +70,11 @@ async def test_what_does_not_count_is_not_given_as_the_reason(capsys: pytest.Cap
     ],
 )
 async def test_it_is_said_which_config_a_bad_reload_left_in_force(
-    result: str, told: str, capsys: pytest.CaptureFixture[str]
+    result: Result, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status = Health()
     async with admin_listener("127.0.0.1:0", status) as address:
-        status.config = ConfigState(
-            source="x", loaded_at=0.0, last_reload_at=0.0, last_reload_ok=False, last_reload_result=result
-        )
+        status.config = ConfigState(source="x", loaded_at=0.0, last_reload=LastReload(at=0.0, result=result))
         assert await ask(f"http://{address}") == 0
     assert capsys.readouterr().out == f"OK - plant-7: ready; {told}\n"
 

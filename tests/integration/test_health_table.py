@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from edge.errors import Problem
-from edge.health import ConfigState, Health, State, Status
+from edge.health import ConfigState, Health, LastReload, State, Status
 from tests.support.admin_rig import admin_listener, ask
 from tests.support.manual import quoted, rows
 
@@ -94,13 +94,14 @@ SITUATIONS: dict[str, Callable[[Situation], None]] = {
     "a listener is degraded": put("listener:l2", "degraded"),
     "a listener is failed": put("listener:l3", "failed"),
     "a part of ours is degraded": put("part:sessions", "degraded"),
+    "a part of ours is failed": put("part:control", "failed"),
     "a hub without any edge": put("listener:hub", "ready"),
     "an edge of a hub is stale": put("edge:e1", "stale"),
     "an edge of a hub is degraded": put("edge:e2", "degraded"),
     "the hub's listener is degraded": put("listener:hub", "degraded"),
     "the config is being loaded again": lambda situation: situation.config(is_reloading=True),
     "a new config was refused": lambda situation: situation.config(
-        last_reload_at=1.0, last_reload_ok=False, last_reload_problems=(Problem("servers.x", "unknown"),)
+        last_reload=LastReload(at=1.0, result="refused", problems=(Problem("servers.x", "unknown"),))
     ),
     "stopping, with calls in flight or without": Situation.stop,
     "nobody answers": lambda situation: None,

@@ -12,7 +12,8 @@ import pytest
 import trio
 
 from edge.net import reaper
-from edge.net.child import Child, NotStarted, Pipe, running
+from edge.net.child import Child, Pipe, running
+from edge.net.command import NotStarted
 
 SH = "/bin/sh"
 
@@ -205,6 +206,7 @@ async def test_orphans_that_die_while_the_child_lives_are_reaped(autojump_clock:
         cwd=None,
         stop_grace_s=600,
         on_stderr=Stderr().feed,
+        start_limit_s=float("inf"),
     ) as child:
         await read_line(child)
         assert any(not proc.is_alive for proc in reaper.children_of(os.getpid()))

@@ -254,10 +254,12 @@ def judged(
                 refusals.add(True)
     if True in refusals:
         return {"refused"}
-    for name, older in before.items():
-        later = file.get(name)
-        is_lost = later is not None and later.is_broken and not older.is_broken
-        if options.confirm_s and older.required and is_lost:
+    was_ready = not any(toy.required and toy.is_broken for toy in before.values())
+    for name, later in file.items():
+        older = before.get(name)
+        is_lost = older is not None and older.required and not older.is_broken
+        was_good = was_ready or (older is not None and not older.is_broken)
+        if options.confirm_s and later.is_broken and (is_lost or (later.required and was_good)):
             return {"rolled back"}
     return {"reloaded", "refused"} if refusals else {"reloaded"}
 

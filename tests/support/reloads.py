@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from tests.support.appliance import Appliance
@@ -32,7 +33,9 @@ def reload(appliance: Appliance, *options: str) -> tuple[int, Any]:
     return done.returncode, json.loads(done.stdout)
 
 
-def command(appliance: Appliance, *words: str) -> subprocess.CompletedProcess[str]:
+def command(
+    appliance: Appliance, *words: str, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """The program, by the same user as the running one."""
     folder = str(appliance.folder)
     return subprocess.run(
@@ -40,5 +43,5 @@ def command(appliance: Appliance, *words: str) -> subprocess.CompletedProcess[st
         capture_output=True,
         text=True,
         timeout=120,
-        env={"PATH": os.environ["PATH"], "HOME": folder, "XDG_RUNTIME_DIR": folder},
+        env={"PATH": os.environ["PATH"], "HOME": folder, "XDG_RUNTIME_DIR": folder, **(env or {})},
     )

@@ -117,9 +117,14 @@ def call(request_id: object, params: dict[str, object]) -> None:
                 values = {"progressToken": meta["progressToken"], "progress": 0}
                 send({"method": "notifications/progress", "params": values})
 
+            until = arguments.get("until")  # a file that appears
+
             def later() -> None:
-                if not event.wait(float(arguments["s"])):
-                    answer(request_id, text("slept"))
+                give_up = time.monotonic() + float(arguments["s"])
+                while (left_s := give_up - time.monotonic()) > 0 and not (until and os.path.exists(until)):
+                    if event.wait(min(left_s, 1.0) if until else left_s):
+                        return
+                answer(request_id, text("slept"))
 
             threading.Thread(target=later, daemon=True).start()
         case "big":

@@ -1,7 +1,7 @@
 import pytest
 
 from edge.errors import Problem
-from edge.health import ConfigState, Health, Status, ago
+from edge.health import ConfigState, Health, LastReload, Result, Status, ago
 
 
 class Clock:
@@ -261,9 +261,7 @@ def test_the_config_in_force_is_told_and_changes_no_verdict() -> None:
             ConfigState(
                 source="/etc/c.toml",
                 loaded_at=loaded_at,
-                last_reload_at=loaded_at + 20,
-                last_reload_ok=False,
-                last_reload_problems=problems,
+                last_reload=LastReload(at=loaded_at + 20, result="refused", problems=problems),
             ),
             "[-] config refused 40 s ago, the one before stays in force: servers.git.command: no *** (and 2 more)",
         ),
@@ -289,20 +287,17 @@ def test_the_config_in_force_is_told_and_changes_no_verdict() -> None:
         ("rolled back", "[-] config taken back 40 s ago, the one before is in force again: no room"),
         (
             "not rolled back",
-            "[-] config is not good and could not be taken back 40 s ago, it stays in force: no room",
+            "[-] config not good and could not be taken back 40 s ago, it stays in force: no room",
         ),
     ],
 )
-def test_a_reload_that_was_not_good_says_which_config_is_in_force(result: str, line: str) -> None:
+def test_a_reload_that_was_not_good_says_which_config_is_in_force(result: Result, line: str) -> None:
     clock = Clock()
     it = health(clock)
     it.config = ConfigState(
         source="c.toml",
         loaded_at=clock.wall(),
-        last_reload_at=clock.wall() - 40,
-        last_reload_ok=False,
-        last_reload_result=result,
-        last_reload_problems=(Problem("", "no room"),),
+        last_reload=LastReload(at=clock.wall() - 40, result=result, problems=(Problem("", "no room"),)),
     )
     assert it.lines()[-1] == line
     assert it.report(160.0)["config"]["last_reload_result"] == result
@@ -311,7 +306,24 @@ def test_a_reload_that_was_not_good_says_which_config_is_in_force(result: str, l
 def test_before_the_first_reload_there_is_no_result_of_one() -> None:
     it = health(Clock())
     it.config = ConfigState(source="c.toml", loaded_at=0.0)
-    assert it.report(160.0)["config"]["last_reload_result"] is None
+    config = it.report(160.0)["config"]
+    assert [config[f"last_reload_{what}"] for what in ("at", "ok", "result", "problems")] == [
+        None,
+        None,
+        None,
+        [],
+    ]
+
+
+@pytest.mark.parametrize("result", ["reloaded", "unchanged"])
+def test_after_a_good_reload_its_result_is_known_and_nothing_is_said_against_the_config(
+    result: Result,
+) -> None:
+    it = health(Clock())
+    it.config = ConfigState(source="c.toml", loaded_at=0.0, last_reload=LastReload(at=0.0, result=result))
+    config = it.report(160.0)["config"]
+    assert (config["last_reload_ok"], config["last_reload_result"]) == (True, result)
+    assert it.lines()[-1].startswith("[+] config in force")
 
 
 def test_durations_have_two_units_at_most() -> None:

@@ -152,6 +152,24 @@ def test_secrets_are_removed_wherever_they_are(form: str, person: bool) -> None:
             assert "rd%2F42" not in got
 
 
+@pytest.mark.parametrize(
+    "secret", ["level", "server", "true", '", "', 'ver": "', "edge.test", "20.25", "n=12345"]
+)
+def test_a_secret_hits_nothing_that_belongs_to_the_line(secret: str) -> None:
+    made = record("ready", server="git", is_on=True, n=12345, took_s=20.25)
+    found = json.loads(line("json", made, secrets=(secret,)))
+    assert list(found) == ["time", "level", "logger", "msg", "server", "is_on", "n", "took_s"]
+    assert (found["level"], found["logger"], found["is_on"], found["n"]) == ("info", "edge.test", True, 12345)
+    assert found["took_s"] == ("***" if secret == "20.25" else 20.25)
+    assert "level=info logger=edge.test msg=ready server=git is_on=true n=12345" in line(
+        "text", made, secrets=(secret,)
+    )
+
+
+def test_a_number_that_is_a_secret_is_hidden() -> None:
+    assert json.loads(line("json", record("x", pin=123456, n=1), secrets=("123456",)))["pin"] == "***"
+
+
 def test_other_libraries_are_heard_from_warnings_up(root: logging.Logger) -> None:
     stream = io.StringIO()
     set_up("debug", "json", stream=stream)

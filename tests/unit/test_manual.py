@@ -39,7 +39,7 @@ from edge.config.model import (
 from edge.config.secrets import Secret
 from edge.gate.edge_auth import Denied, Edge, TokenAuth
 from edge.health import State
-from edge.net import child, reaper
+from edge.net import command, reaper
 from edge.parts import (
     admin,
     conversation,
@@ -311,7 +311,7 @@ def test_the_endpoint_page_names_every_revision_and_what_needs_no_session() -> N
 
 def test_the_environment_of_a_server_is_the_one_that_is_told() -> None:
     (told,) = (block for block in blocks("servers") if block.startswith("PATH "))
-    assert told.split() == [*child.BASE_ENV, "LC_*"]
+    assert told.split() == [*command.BASE_ENV, "LC_*"]
     assert f"`{reaper.MARKER}`" in PAGES["servers"]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from edge import backoff, journal, metrics_servers
 from edge.app import appliance, required, workshop
-from edge.cli import configfile
+from edge.cli import configfile, start_problems
 from edge.config.load import default_of, keys_of
 from edge.config.model import (
     GatewayConfig,
@@ -17,7 +17,7 @@ from edge.config.model import (
 )
 from edge.config.template import toml_value
 from edge.gate import edge_auth
-from edge.net import child, usage
+from edge.net import handshakes, start, usage
 from edge.net.http_wire import HttpLimits
 from edge.parts import (
     acceptor,
@@ -68,6 +68,7 @@ FIXED: Mapping[str, float] = {
     "seconds for a head, for a TLS handshake, before a new connection's first byte": HttpLimits(
         max_body_bytes=1
     ).head_timeout_s,
+    "TLS handshakes that a listener has in hand at once": handshakes.AT_ONCE,
     "seconds for a body": HttpLimits(max_body_bytes=1).body_timeout_s,
     "seconds a connection may be idle between requests": HttpLimits(max_body_bytes=1).idle_timeout_s,
     "seconds without the client taking any of an answer": HttpLimits(max_body_bytes=1).write_timeout_s,
@@ -110,6 +111,10 @@ FIXED: Mapping[str, float] = {
     "lines on stderr kept for health": stdio_channel.STDERR_LINES,
     "lines of noise logged for each start": stdio_channel.NOISE_SHOWN,
     "seconds between looks at a server whose limits no cgroup enforces": usage.SAMPLE_S,
+    "seconds until a stdio server's program has been executed": start.START_LIMIT_S,
+    "starts that hang in the system, of all servers": start.MAX_GIVEN_UP,
+    "seconds for a look at a command, when the config is loaded": start_problems.LOOK_S,
+    "looks that hang": start_problems.MAX_HANGING,
     "tools of a server with metrics of their own": metrics_servers.MAX_TOOLS,
     # uplinks
     "seconds that calls over an interrupted link go on": kept_link.RESUME_S,
@@ -168,7 +173,7 @@ def test_limits_that_the_manual_says_twice_are_the_same() -> None:
     assert upstream.WAITING_PER_PLACE == 4
     assert "four times as many" in PAGES["limits"]
     assert "four times as many" in PAGES["servers"]
-    assert child.KILL_WAIT_S == 2
+    assert start.KILL_WAIT_S == 2
     assert (usage.HEADROOM, usage.ROOM_BYTES) == (4, 1 << 30)
     assert "more than four times `memory_bytes`, and 1 GiB at least" in re.sub(r"\s+", " ", PAGES["servers"])
     assert edge_webhook.MAX_WAITING == 256

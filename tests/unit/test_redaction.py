@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.redaction import GENERATIONS, MAX_SOURCES, Redactor
+from edge.printable import cut
+from edge.redaction import GENERATIONS, MAX_SOURCES, MOST_CUTS, SHORTEST_SECRET, Redactor
 
 TOKEN = "tok-AbCdEfGhIjKlMnOpQrStUvWxYz0123456789"
 
@@ -161,6 +162,57 @@ def test_an_excerpt_of_a_short_text_is_the_text() -> None:
 
 def test_an_excerpt_of_nothing_but_secrets_has_no_part_of_one() -> None:
     assert set(knowing(TOKEN).excerpt(TOKEN * 10_000, 500)) == {"*", "…"}
+
+
+@pytest.mark.parametrize("at", range(SHORTEST_SECRET, len(TOKEN)))
+@pytest.mark.parametrize("form", [TOKEN, base64.b64encode(f"user:{TOKEN}".encode()).decode()[7:]])
+def test_a_secret_that_was_cut_before_is_known_by_the_sign_for_it(form: str, at: int) -> None:
+    redactor = knowing(TOKEN, "another-token-that-has-the-same", TOKEN[:8] + "x" * 20)
+    assert redactor.clean(f"it said: {cut(form, at)} and more") == "it said: ***… and more"
+    assert redactor.clean(repr(cut(f"it {form}", at + 3))) == "'it ***…'"
+
+
+def test_of_a_secret_that_was_cut_the_longest_piece_is_hidden() -> None:
+    assert knowing("abababab-z").clean("x abababab… ababz…") == "x ***… ababz…"
+
+
+def test_what_only_begins_like_a_secret_and_was_not_cut_is_left_alone() -> None:
+    redactor = knowing(TOKEN)
+    for text in ("tok-AbCdEf", "tok-AbCdEf.", "tok-AbCx…", "tok-AbCd …", "tok…", "…tok-AbCd", "…", "x…"):
+        assert redactor.clean(text) == text
+    assert Redactor().clean("tok-AbCd…") == "tok-AbCd…"
+
+
+def test_a_cut_secret_is_hidden_from_when_it_is_told_until_it_is_forgotten() -> None:
+    redactor = Redactor()
+    assert redactor.clean("tok-AbCd…") == "tok-AbCd…"
+    redactor.redact([TOKEN])
+    assert redactor.clean("tok-AbCd…") == "***…"
+    for n in range(GENERATIONS):
+        redactor.redact([f"another-{n}"])
+    assert redactor.clean("tok-AbCd… another-…") == "tok-AbCd… ***…"
+
+
+def test_of_very_many_cuts_the_last_ones_are_looked_at() -> None:
+    assert knowing(TOKEN).clean("tok-A… " + "…" * MOST_CUTS + "tok-B…").endswith("…tok-B…")
+    assert knowing(TOKEN).clean("…" * 100_000 + "tok-AbC…").endswith("…***…")
+
+
+pieces = st.text("abcXYZ019%=ä\\\"' ", max_size=12)
+
+
+@given(
+    st.lists(st.text("abcXYZ019%ä\\\"'", min_size=5, max_size=40), min_size=1, max_size=5),
+    st.lists(st.tuples(pieces, st.integers(0, 4)), max_size=4),
+    st.integers(0, 120),
+)
+def test_no_cut_shows_more_than_three_letters_of_a_secret_at_its_end(
+    secrets: list[str], words: list[tuple[str, int]], at: int
+) -> None:
+    text = "".join(f"{word}{secrets[which % len(secrets)]}" for word, which in words)
+    cleaned = knowing(*secrets).clean(cut(text, at))
+    assert not any(secret in cleaned for secret in secrets)
+    assert not any(cleaned.endswith(f"{secret[:n]}…") for secret in secrets for n in range(4, len(secret)))
 
 
 @given(st.integers(0, 2**32), st.integers(1, 90))

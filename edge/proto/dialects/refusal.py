@@ -3,6 +3,7 @@
 from typing import Final
 
 from edge.errors import BadMessage
+from edge.printable import cut
 from edge.proto.jsontext import members
 
 MEMBERS: Final = ("detail", "error")  # ContextForge's word, and that of our hub and of long-poll hubs
@@ -17,7 +18,6 @@ def detail_of(body: str) -> str:
         return ""
     for name in MEMBERS:
         if name in found and isinstance(found[name].value, str):
-            return "".join(
-                letter if letter.isprintable() else "?" for letter in found[name].value[:MAX_CHARS]
-            )
+            text = cut(found[name].value, MAX_CHARS)
+            return "".join(letter if letter.isprintable() else "?" for letter in text)
     return ""

@@ -1,6 +1,7 @@
 """What the composition root decides itself: required servers, their time, and what counts as a secret."""
 
 import logging
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from edge.config.model import EdgeConfig, HttpServerConfig, StdioServerConfig
 from edge.errors import leaves
 from edge.health import Status
 from edge.metrics_servers import ServerMetrics
+from edge.net.proxy import read_proxy
 from edge.parts.channel import Ended
 from edge.parts.upstream import Upstream
 from edge.redaction import Redactor
@@ -147,7 +149,7 @@ def test_what_comes_from_the_environment_is_a_secret() -> None:
         "GIT_TOKEN": "git-secret",
     }
     config = load(CONFIG, env=env, read_secret=lambda path: path, source="test.toml")
-    found = set(secrets_of(config))
+    found = set(secrets_of(config, {}))
     assert {*env.values(), "stands in the file"} <= found
     assert not {"not a secret", "C", "git-server"} & found
 
@@ -156,7 +158,7 @@ def hidden_of_env(**env: str) -> set[str]:
     """Of variables that get their values by reference."""
     table = ", ".join(f'{name} = "${{{name}}}"' for name in env)
     text = f'[servers.a]\ncommand = ["x"]\nenv = {{ {table} }}\n'
-    return set(secrets_of(load(text, env=env, read_secret=lambda path: path, source="test.toml")))
+    return set(secrets_of(load(text, env=env, read_secret=lambda path: path, source="test.toml"), {}))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ def test_a_token_is_found_behind_its_scheme_where_a_name_ends_in_header() -> Non
     """As mcp-remote has it: its own `--header Authorization:${AUTH_HEADER}` names the variable."""
     text = '[servers.a]\ncommand = ["x"]\nenv = { AUTH_HEADER = "Bearer ${TOKEN}" }\n'
     config = load(text, env={"TOKEN": "hunter2"}, read_secret=lambda path: path, source="test.toml")
-    assert set(secrets_of(config)) == {"hunter2"}
+    assert set(secrets_of(config, {})) == {"hunter2"}
 
 
 def test_a_plain_word_in_the_file_is_no_secret_and_by_reference_it_is() -> None:
@@ -209,14 +211,14 @@ def test_a_plain_word_in_the_file_is_no_secret_and_by_reference_it_is() -> None:
     table = ", ".join(f'{name} = "{value}"' for name, value in words.items())
     text = f'[servers.a]\ncommand = ["x"]\nenv = {{ {table} }}\n'
     config = load(text, env={}, read_secret=lambda path: path, source="test.toml")
-    assert set(secrets_of(config)) == {"hunter2"}
+    assert set(secrets_of(config, {})) == {"hunter2"}
     assert hidden_of_env(SORT_KEY="server") == {"server"}
 
 
 def test_what_a_command_shows_to_be_a_secret_is_one() -> None:
     text = '[servers.a]\ncommand = ["env", "API_KEY=hunter2", "x", "https://u:pw12345@h/d", "--depth=3"]\n'
     config = load(text, env={}, read_secret=lambda path: path, source="test.toml")
-    assert set(secrets_of(config)) == {"hunter2", "pw12345"}
+    assert set(secrets_of(config, {})) == {"hunter2", "pw12345"}
 
 
 PLAIN = """
@@ -239,10 +241,46 @@ headers = { X-Auth-Token = "token-in-header" }
 
 def test_what_stands_plainly_in_the_file_is_a_secret_if_its_name_says_so() -> None:
     config = load(PLAIN, env={}, read_secret=lambda path: path, source="test.toml")
-    assert {found for found in secrets_of(config) if found} == {
+    assert {found for found in secrets_of(config, {}) if found} == {
         "key-in-url", "Basic dXNlcjpwdw==", "dXNlcjpwdw==", "pw", "plain-bearer",
-        "token-in-url", "plain-token", "proxy-password", "token-in-query", "token-in-header",
+        "token-in-url", "plain-token", "proxy-password", "dXNlcjpwcm94eS1wYXNzd29yZA==", "token-in-query",
+        "token-in-header",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
+)
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_the_password_of_a_proxy_in_the_environment_is_a_secret_in_each_of_its_forms(
+    name: str, scheme: str
+) -> None:
+    redactor = Redactor()
+    redactor.redact(secrets_of(EdgeConfig(), {name: f"{scheme}us%65r:p%40ss-word@proxy:3128"}))
+    sent = b64encode(b"user:p@ss-word").decode()
+    for text in ("p%40ss-word", "p@ss-word", sent):
+        assert redactor.clean(f"<{text}>") == "<***>"
+    assert read_proxy(f"{scheme}us%65r:p%40ss-word@proxy:3128", "it").authorization == f"Basic {sent}"
+
+
+def test_a_proxys_password_that_breaks_its_url_is_a_secret_too() -> None:
+    found = set(secrets_of(EdgeConfig(), {"HTTPS_PROXY": "http://user:pa/ss?w#o@rd@proxy:3128"}))
+    assert "pa/ss?w#o@rd" in found
+
+
+@pytest.mark.parametrize(
+    "value", ["", "http://proxy:3128", "proxy:3128", "http://user@proxy", "*", "@", ":@"]
+)
+def test_of_a_proxy_without_a_password_nothing_is_hidden(value: str) -> None:
+    assert set(secrets_of(EdgeConfig(), {"HTTPS_PROXY": value, "NO_PROXY": value})) == set()
+
+
+def test_a_password_that_is_put_into_proxy_is_a_secret_as_it_is_sent() -> None:
+    text = '[servers.a]\ncommand = "x"\n[uplinks.hq]\ndialect = "long-poll"\nurl = "https://hq"\n'
+    text += 'proxy = "http://u:${PW}@proxy"\n'
+    config = load(text, env={"PW": "x-y%2Fz"}, read_secret=str, source="test.toml")
+    sent = b64encode(b"u:x-y/z").decode()
+    assert {"x-y%2Fz", "x-y/z", sent} <= set(secrets_of(config, {}))
 
 
 async def test_an_app_that_has_not_run_listens_nowhere(autojump_clock: Clock) -> None:
@@ -261,6 +299,7 @@ async def test_an_app_that_has_not_run_listens_nowhere(autojump_clock: Clock) ->
             "resource_links",
             "session_notifications",
             "subscriptions",
+            "tls_handshakes",
         )
     }
 

@@ -28,6 +28,7 @@ from edge.parts.connector import Uplink
 from edge.parts.control import Control
 from edge.parts.link_store import LinkStore
 from edge.parts.listener import Listener
+from edge.parts.reload_face import ControlFace, ReloadDesk
 from edge.redaction import Redactor
 from edge.supervise.reload import ReloadOptions
 from edge.supervise.sd_notify import SdNotify
@@ -172,20 +173,32 @@ async def test_the_admin_listener(autojump_clock: MockClock) -> None:
         assert await around.try_out(("admin", "main"), EdgeConfig(), use) > 15
 
 
-async def test_the_control_socket(autojump_clock: MockClock, tmp_path: Path) -> None:
-    """At its default place, where it may fail; `Control` itself is the part."""
+@pytest.mark.parametrize("asked_for", ["", CONTROL])
+async def test_the_control_socket(autojump_clock: MockClock, tmp_path: Path, asked_for: str) -> None:
+    """At its usual place, where it may fail, alone or beside another one; `Control` itself is the part."""
+
+    async def nobody_asks(plan: bool, confirm_s: float) -> tuple[int, dict[str, Any]]:
+        raise AssertionError("a reload")
+
     async with world() as around:
-        spec = ControlSpec(listen=f"unix:{tmp_path}/here/control.sock", is_asked_for=False)
+        spec = ControlSpec(asked_for=asked_for, usual=f"unix:{tmp_path}/here/control.sock")
 
         def make() -> Control:
-            app = around.app(EdgeConfig(), spec)
-            listener = app.workshop.build(("control", "main"), spec, app.loaded, "box").subject
-            return Control(listener, spec.listen, is_asked_for=spec.is_asked_for)
+            app = around.app(EdgeConfig())
+            return Control(
+                spec,
+                ControlFace(ReloadDesk(nobody_asks, None)),
+                status=app.health.make("part:control"),
+                metrics=app.metrics,
+                open_address=app.sockets.of("control"),
+            )
 
         async def live(part: Control) -> None:
             async def use() -> None:
-                async with around.net.stream(spec.listen) as stream:
-                    assert (await RawClient(stream).ask(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")).status == 404
+                for place in spec.places:
+                    async with around.net.stream(place) as stream:
+                        answer = await RawClient(stream).ask(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+                        assert answer.status == 404
 
             await live_as_part(part, use)
 
@@ -298,7 +311,7 @@ async def the_whole_appliance() -> None:
     async with world() as around:
 
         def make() -> App:
-            return around.app(EVERYTHING, ControlSpec(listen=CONTROL, is_asked_for=True), AFTERWARDS)
+            return around.app(EVERYTHING, ControlSpec(asked_for=CONTROL), AFTERWARDS)
 
         async def live(app: App) -> None:
             async with trio.open_nursery() as nursery:

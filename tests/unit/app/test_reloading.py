@@ -10,10 +10,13 @@ from trio.testing import MockClock
 
 from edge.app.loaded import Loaded
 from edge.app.reloading import drain_of
+from edge.app.secret_values import secrets_of
 from edge.config.diff import PartSpec
 from edge.config.model import BackoffConfig, EdgeConfig, GatewayConfig, StdioServerConfig
+from edge.config.uplinks import UplinkConfig
 from edge.health import Health
 from edge.parts.channel import Ended
+from edge.redaction import GENERATIONS
 from edge.supervise.reload import ReloadOptions, Verdict
 from tests.support.hub_rig import hub_config
 from tests.support.memory_channel import ScriptedServer
@@ -93,6 +96,16 @@ async def test_a_config_that_was_taken_back_is_said_to_be_so(autojump_clock: Clo
     assert line.startswith("[-] config taken back 0 s ago, the one before is in force again: ")
 
 
+async def test_a_config_that_makes_a_server_required_and_breaks_it_is_taken_back(
+    autojump_clock: Clock,
+) -> None:
+    files = Files(quiet_config(server("a", "broken", required=True)))
+    async with running(memory_app(quiet_config(server("a")), files, scripted)) as app:
+        verdict = await app.reloads.ask(ReloadOptions(confirm_s=10))
+        assert verdict.result == "rolled back"
+        assert [problem.place for problem in verdict.problems] == ["server:a"]
+
+
 async def test_a_config_is_not_taken_back_any_more_once_it_is_told_to_end(autojump_clock: Clock) -> None:
     before = quiet_config(server("a", required=True), server("b"))
     files = Files(quiet_config(server("a", "broken", required=True), server("b")))
@@ -106,6 +119,40 @@ async def test_a_config_is_not_taken_back_any_more_once_it_is_told_to_end(autoju
             await asked.done.wait()
         assert asked.verdict is not None
         assert asked.verdict.result == "reloaded"
+
+
+# -- and if it is refused
+
+
+def refused_with(*servers: StdioServerConfig, **tables: object) -> EdgeConfig:
+    """One that is refused only when all of it is built: what is required does not come up."""
+    return quiet_config(*servers, server("never", "broken", required=True), **tables)
+
+
+async def test_a_link_of_a_config_that_was_refused_leaves_no_name_in_the_metrics(
+    autojump_clock: Clock,
+) -> None:
+    hq = UplinkConfig(name="hq", dialect="long-poll", url="http://127.0.0.1:9", publish="all")
+    good, bad = quiet_config(server("a")), refused_with(server("a"), uplinks={"hq": hq})
+    async with running(memory_app(good, Files(bad), scripted)) as app:
+        assert (await app.reloads.ask(PLAIN)).result == "refused"
+        text = app.metrics.exposition("")[0].decode()
+        assert not [line for line in text.splitlines() if '"hq"' in line or '"never"' in line]
+        assert app.health.statuses.keys() == {"server:a", "part:sessions"}
+
+
+async def test_what_is_in_force_stays_hidden_however_many_configs_are_refused(autojump_clock: Clock) -> None:
+    def with_token(token: str) -> StdioServerConfig:
+        return replace(server("a"), env={"API_TOKEN": token})
+
+    in_force = quiet_config(with_token("hunter2-in-force"))
+    refused = [refused_with(with_token(f"hunter2-refused-{n}")) for n in range(2 * GENERATIONS)]
+    app = memory_app(in_force, Files(*refused), scripted)
+    app.redactor.redact(secrets_of(in_force, {}))  # as at the start
+    async with running(app):
+        for _ in refused:
+            assert (await app.reloads.ask(PLAIN)).result == "refused"
+            assert app.redactor.clean("it is hunter2-in-force") == "it is ***"
 
 
 # -- how long calls may take

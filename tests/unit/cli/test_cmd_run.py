@@ -1,8 +1,10 @@
 """What `run` says when it is up, and what it serves without a config."""
 
+import argparse
 import json
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 import trio
@@ -12,9 +14,10 @@ from edge import __version__
 from edge.app.appliance import App
 from edge.app.loaded import BUILT_IN, Loaded
 from edge.backoff import Backoff
-from edge.cli.cmd_run import announcement, default_config
+from edge.cli.cmd_run import ConfigLoad, announcement, default_config
 from edge.cli.program import own_command
 from edge.config.model import EdgeConfig, StdioServerConfig
+from edge.errors import ConfigError
 from edge.parts.channel import Ended
 from edge.parts.upstream import Upstream
 from edge.redaction import Redactor
@@ -60,6 +63,65 @@ def test_the_built_in_default_is_one_server_made_of_this_program_on_loopback() -
     assert (host.name, host.command) == ("host", (*own_command(), "host-server"))
     assert config.gateway.listen == ("127.0.0.1:8766",)
     assert config.admin.listen == "127.0.0.1:9766"
+
+
+# -- which config a reload loads
+
+
+NAME = ".config/mcp-edge/config.toml"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One with a config in it; nothing is in `/etc`, whatever this machine has there."""
+    monkeypatch.setattr("edge.cli.configfile.SYSTEM_CONFIG", tmp_path / "etc/mcp-edge/config.toml")
+    write(tmp_path / "home" / NAME, "home")
+    return tmp_path / "home"
+
+
+def write(path: Path, name: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'name = "{name}"\n')
+
+
+def config_load(home: Path, named: str | None = None) -> ConfigLoad:
+    return ConfigLoad(argparse.Namespace(config=named), {"HOME": str(home)})
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_config_that_has_gone_is_refused_and_not_replaced_by_the_built_in_default(
+    home: Path, is_named: bool
+) -> None:
+    load = config_load(home, str(home / NAME) if is_named else None)
+    assert load().config.name == "home"
+    (home / NAME).unlink()
+    with pytest.raises(ConfigError) as caught:
+        load()
+    [problem] = caught.value.problems
+    assert problem == (str(home / NAME), "has gone; put it back, or restart to run with another config")
+    write(home / NAME, "back")
+    assert load().config.name == "back"
+
+
+def test_a_config_that_comes_to_a_place_that_goes_before_it_does_not_take_over(home: Path) -> None:
+    load = config_load(home)
+    load()
+    write(home.parent / "etc/mcp-edge/config.toml", "etc")
+    assert load().config.name == "home"
+    assert config_load(home)().config.name == "etc"
+
+
+def test_a_config_that_comes_takes_over_from_the_built_in_default(home: Path) -> None:
+    (home / NAME).unlink()
+    load = config_load(home)
+    assert load().source == BUILT_IN
+    (home / NAME).write_text("name = ")
+    with pytest.raises(ConfigError):
+        load()
+    (home / NAME).unlink()
+    assert load().source == BUILT_IN
+    write(home / NAME, "home")
+    assert load().source == str(home / NAME)
 
 
 async def test_the_announcement_names_every_server_with_its_state(autojump_clock: Clock) -> None:

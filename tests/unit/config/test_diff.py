@@ -168,8 +168,8 @@ def test_a_part_goes_on_with_settings_that_are_read_when_they_are_needed(
         (listener(GatewayConfig()), listener(GatewayConfig(listen=("[::1]:1",)))),
         (HubSpec(hub=HUB, tls_files=()), HubSpec(hub=replace(HUB, listen=("[::1]:2",)), tls_files=())),
         (
-            ControlSpec(listen="unix:/a", is_asked_for=True),
-            ControlSpec(listen="unix:/b", is_asked_for=True),
+            ControlSpec(asked_for="unix:/a", usual="unix:/usual"),
+            ControlSpec(asked_for="unix:/b", usual="unix:/usual"),
         ),
         (
             UplinkSpec(uplink=HQ, box="box", servers=()),
@@ -231,12 +231,11 @@ def test_edges_of_a_hub_that_is_there_before_and_after_are_named() -> None:
 
 
 def test_each_listener_is_known_by_its_name_with_its_addresses() -> None:
-    parts = parts_of(
-        EdgeConfig(hub=HUB), control=ControlSpec(listen="unix:/run/control.sock", is_asked_for=True)
-    )
+    control = ControlSpec(asked_for="unix:/srv/c.sock", usual="unix:/run/control.sock")
+    parts = parts_of(EdgeConfig(hub=HUB), control=control)
     assert addresses_of(parts) == {
         "admin": ("127.0.0.1:9766",),
-        "control": ("unix:/run/control.sock",),
+        "control": ("unix:/srv/c.sock", "unix:/run/control.sock"),
         "hub": ("[::1]:1",),
         "gateway": ("127.0.0.1:8766",),
     }

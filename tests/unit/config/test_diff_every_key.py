@@ -171,7 +171,7 @@ def other_than(path: tuple[str, ...], value: Any) -> Any:
 
 
 def control_of(config: EdgeConfig) -> ControlSpec | None:
-    return ControlSpec(listen=config.admin.control or "unix:/usual", is_asked_for=bool(config.admin.control))
+    return ControlSpec(asked_for=config.admin.control, usual="unix:/usual")
 
 
 @pytest.mark.parametrize("path", [path for path, _ in keys_of(CONFIG)], ids=".".join)

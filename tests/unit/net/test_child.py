@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.net.child import NotStarted, environment, find_program, why_not
+from edge.net.command import NotStarted, environment, find_program, why_not
 from edge.net.reaper import Proc, parse_stat, signal_name
 
 

@@ -298,12 +298,36 @@ async def test_a_client_that_floods_its_stream_is_gone() -> None:
         assert not (await client.response()).is_whole
 
 
-async def test_draining_closes_an_idle_connection_at_once() -> None:
+async def test_draining_closes_an_idle_connection_in_a_moment(autojump_clock: MockClock) -> None:
     connections = Connections()
     async with serving(connections=connections) as client:
         await client.ask(post(b"x"))
         await trio.testing.wait_all_tasks_blocked()
         connections.drain()
+        assert await client.to_end() == b""
+        assert trio.current_time() == 0.1
+
+
+async def test_draining_answers_what_was_under_way_on_an_idle_connection(autojump_clock: MockClock) -> None:
+    connections = Connections()
+    async with serving(connections=connections) as client:
+        await client.ask(post(b"x"))
+        await trio.testing.wait_all_tasks_blocked()
+        connections.drain()
+        response = await client.ask(post(b"y"))
+        assert (response.body, response.headers["connection"]) == (b"y", "close")
+        assert await client.to_end() == b""
+        assert trio.current_time() == 0
+
+
+async def test_draining_answers_a_client_that_had_just_come(autojump_clock: MockClock) -> None:
+    connections = Connections()
+    async with serving(connections=connections) as client:
+        await trio.testing.wait_all_tasks_blocked()
+        connections.drain()
+        await trio.sleep(0.9)
+        response = await client.ask(post(b"y"))
+        assert (response.body, response.headers["connection"]) == (b"y", "close")
         assert await client.to_end() == b""
 
 
@@ -385,10 +409,16 @@ async def test_finishing_ends_a_stream_that_only_waits(autojump_clock: MockClock
         assert await client.to_end() == b""
 
 
-async def test_a_connection_that_comes_while_draining_is_closed() -> None:
+async def test_a_connection_that_comes_while_draining_may_ask_once_at_most(
+    autojump_clock: MockClock,
+) -> None:
     connections = Connections()
     connections.drain()
     async with serving(connections=connections) as client:
+        assert await client.to_end() == b""
+        assert trio.current_time() == 1
+    async with serving(connections=connections) as client:
+        assert (await client.ask(post(b"y"))).headers["connection"] == "close"
         assert await client.to_end() == b""
 
 

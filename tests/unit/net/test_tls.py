@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import trustme
 
+from edge.config.model import ServerTlsConfig
 from edge.errors import EdgeError
-from edge.net.tls import client_context, server_context
+from edge.net.tls import client_context, hub_context, server_context
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +124,47 @@ def test_who_asks_for_the_same_gets_the_same_until_a_file_changes(files: Path) -
     assert client_context(str(ca), verify=False) is not first
     ca.write_bytes((files / "ca.pem").read_bytes() + b"\n")
     assert client_context(str(ca)) is not first
+
+
+def test_the_hub_gives_its_clients_nothing_to_come_back_with(files: Path) -> None:
+    context = hub_context(ServerTlsConfig(cert=str(files / "cert.pem"), key=str(files / "key.pem")))
+    assert ticket_of(context, files) == (False, b"hello")
+    assert ticket_of(server_context(str(files / "cert.pem"), str(files / "key.pem")), files) == (
+        True,
+        b"hello",
+    )
+
+
+def ticket_of(context: ssl.SSLContext, files: Path) -> tuple[bool, bytes]:
+    """Whether a client has a session ticket once the server has said something, and what it has said."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    trusting = client_context(str(files / "ca.pem"))
+    client = trusting.wrap_bio(to_client, to_server, server_hostname="localhost")
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    for end in (client, server, client, server):
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    server.write(b"hello")
+    said = client.read(5)
+    assert client.session is not None
+    return client.session.has_ticket, said
+
+
+def test_an_authority_that_the_system_has_come_to_trust_counts_at_once(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, ca = tmp_path / "store.pem", (files / "ca.pem").read_bytes()
+    store.write_bytes(ca)
+    (tmp_path / "certs").mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(store))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "certs"))
+    own = str(files / "cert.pem"), str(files / "key.pem")
+    before = [client_context(), client_context(cert=own[0], key=own[1])]
+    assert [context.cert_store_stats()["x509_ca"] for context in before] == [1, 1]
+    (tmp_path / "new.pem").write_bytes(ca + trustme.CA().cert_pem.bytes())
+    (tmp_path / "new.pem").rename(store)
+    after = [client_context(), client_context(cert=own[0], key=own[1])]
+    assert [context.cert_store_stats()["x509_ca"] for context in after] == [2, 2]
+    assert client_context() is after[0]

@@ -9,7 +9,7 @@ from trio.testing import MockClock, memory_stream_pair
 
 from edge.errors import Problem
 from edge.gate.origin import Origins
-from edge.health import ConfigState, Health
+from edge.health import ConfigState, Health, LastReload, Result
 from edge.metrics import Metrics
 from edge.net.http_server import HttpLimits, HttpRequest, serve_connection
 from edge.parts.admin import AdminFace
@@ -370,9 +370,9 @@ async def test_a_config_that_was_refused_is_told_with_its_problems_and_only_here
     admin.health.config = ConfigState(
         source="/etc/mcp-edge/config.toml",
         loaded_at=0.0,
-        last_reload_at=1_700_000_000.0,
-        last_reload_ok=False,
-        last_reload_problems=(Problem("servers.x", "unknown key"),),
+        last_reload=LastReload(
+            at=1_700_000_000.0, result="refused", problems=(Problem("servers.x", "unknown key"),)
+        ),
     )
     text = Page((await admin.ask("/status"))[2]).text
     assert {"Ready", "refused at 2023-11-14 22:13:20 UTC", "servers.x: unknown key"} <= set(text)
@@ -388,18 +388,16 @@ async def test_a_config_that_was_refused_is_told_with_its_problems_and_only_here
     ("result", "what", "now"),
     [
         ("rolled back", "taken back", "The one before is in force again."),
-        ("not rolled back", "could not be taken back", "It stays in force."),
+        ("not rolled back", "not good and could not be taken back", "It stays in force."),
     ],
 )
 async def test_the_page_says_which_config_is_in_force_after_one_that_was_no_good(
-    result: str, what: str, now: str, admin: Admin
+    result: Result, what: str, now: str, admin: Admin
 ) -> None:
     admin.health.config = ConfigState(
         source="c.toml",
         loaded_at=0.0,
-        last_reload_at=1_700_000_000.0,
-        last_reload_ok=False,
-        last_reload_result=result,
+        last_reload=LastReload(at=1_700_000_000.0, result=result),
     )
     text = Page((await admin.ask("/status"))[2]).text
     assert {f"{what} at 2023-11-14 22:13:20 UTC", now} <= set(text)

@@ -100,10 +100,10 @@ async def test_a_link_begins_when_its_namesake_has_really_ended(
         assert hub.attempts == [0, began + 10 + 1]  # cancelled after ten, closed one later
 
 
-def renamed(up: UplinkRig, rig: Rig, **links: str) -> Uplink:
+def renamed(up: UplinkRig, rig: Rig, *, url: str = "ws://hub", **links: str) -> Uplink:
     """Another table that leads to the same hub, with these links, and knows the same names."""
     return Uplink(
-        replace(up.config, name="renamed"),
+        replace(up.config, name="renamed", url=url),
         {name.replace("_", "-"): server for name, server in links.items()},
         gateway=rig.gateway,
         sessions=rig.sessions,
@@ -140,4 +140,69 @@ async def test_a_link_waits_for_its_namesake_in_another_table(
         up.uplink.update({}, 10)
         await trio.sleep(30)
         assert hub.attempts == [0, left_at + 10 + 1]
+        nursery.cancel_scope.cancel()
+
+
+OTHER_PATHS = ["http://hub/mcp-reverse", "ws://HUB:80/x?tenant=2"]
+
+
+@pytest.mark.parametrize("url", OTHER_PATHS)
+@pytest.mark.parametrize("by", ["update", "stop"])
+async def test_a_link_waits_for_its_namesake_that_leaves_another_path_of_the_same_host(
+    autojump_clock: MockClock, hubs: dict[str, ToyHub], url: str, by: str
+) -> None:
+    """It may be the same hub, in another dialect."""
+    async with (
+        gateway(ToolServer(hang=hang)) as rig,
+        uplink(rig, "ws://hub") as up,
+        trio.open_nursery() as nursery,
+    ):
+        hub = hubs["box-a"]
+        await call_over(hub)
+        left_at = trio.current_time()
+        if by == "update":
+            up.uplink.update({}, 10)
+        else:
+            assert up.intake is not None
+            up.intake.cancel()
+        other = renamed(up, rig, url=url, box_a="a")
+        await nursery.start(other.run)
+        await trio.sleep(5)
+        assert [status.reason for status in other.statuses] == [
+            "waits until another one of its name has left"
+        ]
+        assert hub.attempts == [0]
+        if by == "stop":
+            hub.send('{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}')
+            left_at = trio.current_time() - 10
+        await trio.sleep(30)
+        assert hub.attempts == [0, left_at + 10 + 1]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("url", [*OTHER_PATHS, "ws://hub:81", "ws://other", "wss://hub"])
+async def test_links_of_one_name_to_different_places_that_are_both_wanted_do_not_wait(
+    autojump_clock: MockClock, hubs: dict[str, ToyHub], url: str
+) -> None:
+    async with (
+        gateway(ToolServer(hang=hang)) as rig,
+        uplink(rig, "ws://hub") as up,
+        trio.open_nursery() as nursery,
+    ):
+        await call_over(hubs["box-a"])
+        other = renamed(up, rig, url=url, box_a="a")
+        await nursery.start(other.run)
+        await trio.sleep(1)
+        assert hubs["box-a"].attempts == [0, 0]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_link_waits_for_nobody_who_leaves_another_host(
+    autojump_clock: MockClock, hubs: dict[str, ToyHub]
+) -> None:
+    async with busy(hubs) as (up, hub), gateway() as rig, trio.open_nursery() as nursery:
+        up.uplink.update({}, 10)
+        await nursery.start(renamed(up, rig, url="ws://hub:81", box_a="a").run)
+        await trio.sleep(1)
+        assert hub.attempts == [0, 0]
         nursery.cancel_scope.cancel()

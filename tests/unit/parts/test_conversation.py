@@ -63,6 +63,10 @@ class SessionServer(ScriptedServer):
         return '{"content":[]}'
 
 
+def no_limit() -> float:
+    return 0.0
+
+
 @asynccontextmanager
 async def talking(server: ScriptedServer, desired: Desired | None = None) -> AsyncIterator[Conversation]:
     async with server.connect(Listener()) as channel:
@@ -71,7 +75,7 @@ async def talking(server: ScriptedServer, desired: Desired | None = None) -> Asy
 
 def conversation_on(channel: Channel, desired: Desired | None = None) -> Conversation:
     return Conversation(
-        WEB, channel, desired or Desired("git", LOG), Status("server:git"), ServerMetrics(), LOG
+        WEB, channel, desired or Desired("git", LOG), Status("server:git"), ServerMetrics(), LOG, no_limit
     )
 
 
@@ -175,7 +179,7 @@ async def test_every_exchange_that_succeeds_counts_as_a_sign_of_life(autojump_cl
     server = SessionServer()
     async with server.connect(Listener()) as channel:
         status, metrics = Status("server:git"), ServerMetrics()
-        conversation = Conversation(WEB, channel, Desired("git", LOG), status, metrics, LOG)
+        conversation = Conversation(WEB, channel, Desired("git", LOG), status, metrics, LOG, no_limit)
         await conversation.begin()
         for method in ("tools/call", "tools/list", "ping"):
             await trio.sleep(5)

@@ -301,6 +301,19 @@ async def test_a_malformed_answer_to_initialize_is_said_by_the_upstream_alone(
         assert lines(caplog) == [("server down", "WARNING", reason)]
 
 
+async def test_a_malformed_first_list_is_said_by_whoever_reads_it_alone(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with edges_rig() as rig:
+        carrier = await rig.arrive(rig.link("a"), deaf_to="tools/list")
+        carrier.say({"jsonrpc": "2.0", "id": carrier.asked[-1]["id"], "result": 1, "error": 2})
+        await rig.quiet()
+        [(message, level, reason)] = lines(caplog)
+        assert (message, level) == ("list could not be read", "WARNING")
+        assert "both result and error" in reason
+
+
 async def test_an_edge_that_goes_silent_with_its_first_list_is_one_line(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

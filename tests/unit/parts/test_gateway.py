@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from edge.config.model import GatewayConfig
 from edge.errors import Gone, RpcError
 from edge.parts.channel import Ended
 from tests.support.gateway_client import Client, request
@@ -254,6 +255,24 @@ async def test_every_forwarded_method_has_the_time_limit(autojump_clock: Clock) 
     async with gateway(server, call_timeout_s=5.0) as rig:
         answer = await (await rig.client()).ask("resources/read", {"uri": "x://1"})
         assert answer.error["code"] == -32011
+
+
+@pytest.mark.parametrize("way", ["from the start", "by a reload", "of its own"])
+async def test_a_server_that_does_one_thing_at_a_time_may_be_silent_for_twice_the_time_limit(
+    autojump_clock: Clock, way: str
+) -> None:
+    """Whoever set it."""
+    server = ToolServer(hang=hang)
+    settings = {"call_timeout_s": 3600.0} if way == "of its own" else {}
+    limit_s = 3600.0 if way == "from the start" else 300.0
+    async with gateway(server, call_timeout_s=limit_s, server_settings=settings) as rig:
+        client = await rig.client()
+        if way == "by a reload":
+            rig.gateway.configure(GatewayConfig(call_timeout_s=3600.0), {}, rig.upstreams)
+        server.answers["ping"] = sleeps_forever
+        answer = await client.call("a__hang")
+        assert answer["error"]["message"] == "server a gave no answer in 3600 s"
+        assert server.starts == [0]
 
 
 # -- cancellation

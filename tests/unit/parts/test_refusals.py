@@ -44,7 +44,7 @@ async def test_another_host_and_another_reason_are_news(
     refusals.denied(UNKNOWN, "long-poll", "unix")
     assert warnings(caplog) == 4
     limit = next(record for record in caplog.records if record.__dict__["reason"] == "full")
-    assert len(limit.__dict__["name_asked"]) == 64
+    assert len(limit.__dict__["name_asked"]) == 64 + len("…")
 
 
 async def test_what_is_remembered_is_bounded(autojump_clock: MockClock) -> None:

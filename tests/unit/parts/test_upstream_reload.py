@@ -1,6 +1,7 @@
 """An upstream that goes on with other settings, and one that takes over from another of its name."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
@@ -68,26 +69,53 @@ async def test_another_way_to_retry_holds_from_the_next_failure_on(autojump_cloc
         assert rig.status.state == "failed"
 
 
-async def test_a_server_that_was_given_up_is_tried_again_when_a_reload_changes_its_way_to_retry(
-    autojump_clock: Clock,
+ONCE_MORE = BackoffConfig(first_s=1, limit_s=1, max_attempts=2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"restart": BackoffConfig(max_attempts=0)}, id="its way to retry"),
+        pytest.param({"start_timeout_s": 20}, id="what it was given up for"),
+        pytest.param({"probe_s": 5}, id="anything"),
+    ],
+)
+async def test_a_server_that_was_given_up_is_tried_again_when_a_reload_changes_its_table(
+    autojump_clock: Clock, change: dict[str, Any]
 ) -> None:
     server = ScriptedServer()
     server.start_errors = [EXITED] * 2
-    rig = Rig(server, replace(GIT, restart=BackoffConfig(first_s=1, limit_s=1, max_attempts=2)))
+    rig = Rig(server, replace(GIT, restart=ONCE_MORE))
     async with trio.open_nursery() as nursery:
         await nursery.start(rig.upstream.run)
         await trio.sleep(30)
         assert rig.status.state == "failed"
         with pytest.raises(Unavailable):
             await rig.call()
-        rig.upstream.update(replace(rig.upstream.config, probe_s=5), ANY)
+        rig.upstream.update(rig.upstream.config, ANY)
         await trio.sleep(30)
         assert rig.status.state == "failed"
-        rig.upstream.update(replace(GIT, restart=BackoffConfig(max_attempts=0)), ANY)
+        rig.upstream.update(replace(rig.upstream.config, **change), ANY)
         await rig.upstream.wait_ready()
         await rig.call()
         assert (server.starts[-1], rig.status.state) == (60, "ready")
         nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_is_tried_again_has_all_of_its_attempts(autojump_clock: Clock) -> None:
+    server = ScriptedServer()
+    server.start_errors = [EXITED] * 4
+    rig = Rig(server, replace(GIT, restart=ONCE_MORE))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(rig.upstream.run)
+        await trio.sleep(30)
+        anew = Backoff(ONCE_MORE.first_s, ONCE_MORE.limit_s, jitter=0)
+        rig.upstream.update(replace(rig.upstream.config, probe_s=5), anew)
+        await trio.sleep(30)
+        nursery.cancel_scope.cancel()
+    assert server.starts == [0, 1, 30, 31]
+    assert rig.status.last_error is not None
+    assert rig.status.last_error.startswith("given up after 2 attempts")
 
 
 async def test_the_same_way_to_retry_forgets_no_failure(autojump_clock: Clock) -> None:

@@ -101,6 +101,16 @@ def test_an_error_without_an_id_is_a_stray() -> None:
     assert found == Stray("an error without an id: cannot read", is_late=False)
 
 
+def test_what_a_stray_says_is_cut_and_has_the_sign_for_it() -> None:
+    peer = Peer[str]()
+    found = peer.receive(Response(None, None, ErrorObject(-32700, "x" * 5000, None)))
+    assert found == Stray(f"an error without an id: {'x' * 200}…", is_late=False)
+    found = peer.receive(answer("9" * 5000))
+    assert found == Stray(f"an answer to request {'9' * 64}…, which is not open", is_late=False)
+    found = peer.receive(progress(f'"{"p" * 5000}"'))
+    assert found == Stray(f"progress for '{'p' * 64}…', which is not open", is_late=False)
+
+
 def test_a_cancelled_requests_late_answer_and_progress_are_strays_without_noise() -> None:
     peer = Peer[str]()
     id_text, _ = peer.open("a", "tools/call", None, progress=True)

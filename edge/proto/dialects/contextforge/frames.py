@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge.errors import BadMessage
+from edge.printable import CUT, cut
 from edge.proto.jsontext import Span, quote, spans
 
 MAX_NAME: Final = 128
+CLOSE_BYTES: Final = 120  # and three for the sign that there was more
 MAX_DESCRIPTION: Final = 1024
 """Both in characters, as the typed gateway has them."""
 
@@ -237,9 +239,10 @@ def size_of(text: str) -> int:
 
 def shown(text: str, at_most: int = 200) -> str:
     """A peer's words for a log line."""
-    return "".join(char if char.isprintable() else "?" for char in text[:at_most])
+    return "".join(char if char.isprintable() else "?" for char in cut(text, at_most))
 
 
 def close_reason(text: str) -> str:
-    """As much of `text` as a WebSocket close frame has room for."""
-    return text.encode()[:120].decode(errors="ignore")
+    """As much of `text` as a WebSocket close frame has room for (123 bytes)."""
+    data = text.encode()
+    return text if len(data) <= CLOSE_BYTES else data[:CLOSE_BYTES].decode(errors="ignore") + CUT

@@ -153,7 +153,7 @@ def test_a_long_description_is_cut_and_a_protocol_of_another_type_is_none() -> N
     step = frames.parse(
         '{"type":"register","server":{"name":"n","description":"' + "d" * 2000 + '","protocol":7}}', own=False
     )
-    assert step == frames.Register("n", "d" * 1024, "")
+    assert step == frames.Register("n", "d" * 1024 + "…", "")
 
 
 def test_too_large_and_no_message_is_dropped() -> None:
