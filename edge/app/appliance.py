@@ -278,7 +278,7 @@ class App:
         if self._acceptor is not None:
             self._acceptor.avoid(frozenset(self.loaded.config.servers))
             self._edges = self._acceptor.edges.upstreams  # it may have listened for a while
-            self.metrics.hub.pending_bytes = self._acceptor.edges.pending_bytes
+        self.metrics.hub.pending_bytes = 0 if self._acceptor is None else self._acceptor.edges.pending_bytes
         self.show()
         gateway = self.loaded.config.gateway
         self.gateway.configure(gateway, self._groups(), self._callable())
@@ -304,6 +304,9 @@ class App:
             metrics.drop_server(name)
         for name, upstream in self.upstreams.items():
             metrics.servers[name] = upstream.metrics
+        known = {} if self._acceptor is None else self._acceptor.edges.upstreams
+        for name in metrics.edges.keys() - known.keys():
+            metrics.drop_edge(name)
         uplinks = [spec for spec in self.loaded.parts.values() if isinstance(spec, UplinkSpec)]
         metrics.keep_links(
             (spec.uplink.name, server or "", spec.uplink.dialect)

@@ -35,7 +35,7 @@ HARMLESS_ENDS = frozenset(
 # Words that a name of a secret may stand before, and that half of all lines have.
 COMMON = frozenset(
     {"true", "false", "yes", "no", "on", "off", "none", "null", "auto", "default", "enabled", "disabled"}
-    | {"basic", "bearer", "digest", "oauth", "oauth2", "required", "optional", "localhost"}
+    | {"auth", "basic", "bearer", "digest", "oauth", "oauth2", "required", "optional", "localhost"}
 )
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 KNOWN_TOKEN = re.compile(
@@ -97,7 +97,7 @@ def without_scheme(value: str) -> Iterator[str]:
     """What comes after `Bearer` and the like; of `Basic` also the password."""
     scheme, blank, rest = value.strip().partition(" ")
     if blank:
-        yield rest
+        yield rest.strip()
     if scheme.lower() == "basic":
         try:
             yield b64decode(rest).decode().partition(":")[2]
@@ -108,9 +108,12 @@ def without_scheme(value: str) -> Iterator[str]:
 def secrets_within(value: str) -> Iterator[str]:
     """The parts of a text that are secrets by their place in it, or look like tokens that are known.
 
-    Passwords and parameters of URLs; `Password=…` and its like in a list; members of JSON; a header's value.
+    Passwords and parameters of URLs; `Password=…` and its like in a list; members of JSON; a header's value, also
+    without its name (`Bearer …`).
     """
     yield from (found[0] for found in KNOWN_TOKEN.finditer(value))
+    if CREDENTIAL.fullmatch(value.strip()):
+        yield from (part for part in without_scheme(value) if not is_common(part))
     if "://" in value:
         head, _, query = value.partition("#")[0].partition("?")
         authority = head.partition("://")[2].partition("/")[0]

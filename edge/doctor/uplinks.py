@@ -22,6 +22,7 @@ from edge.doctor.finding import Check, Report
 from edge.doctor.way import Target, go
 from edge.errors import EdgeError
 from edge.net.dial import proxy_for
+from edge.net.file_reader import FileReader
 from edge.net.http_client import split_url
 from edge.net.tls import client_context
 from edge.parts.kept_link import RunningCarrier
@@ -112,12 +113,13 @@ async def look_at_uplink(
         env=env,
         read_secret=read_secret,
         learn=learn,
+        files=FileReader(),
         store=LinkStore(None),
         new_id=lambda: secrets.token_hex(16),
         rng=random.random,
     )
     try:
-        dialect, carrier = way()
+        dialect, carrier = await way()
     except EdgeError as exc:
         report.problem(str(exc), "see `mcp-edge help uplinks`")
         return

@@ -17,6 +17,7 @@ from edge.config.hub import HubConfig, HubJwt
 MAX_TOKEN_CHARS: Final = 8192
 MAX_NAME_CHARS: Final = 64
 
+WayIn = Literal["token", "jwt", "webhook"]  # what let an edge in: that the config knows its token, or another
 Reason = Literal[
     "missing",
     "unknown_token",
@@ -183,15 +184,15 @@ class TokenAuth:
         return self.named(name)
 
 
-def withdraws(old: HubConfig, new: HubConfig) -> bool:
-    """Whether those whom a JWT or the webhook let in might not be let in any more."""
+def withdrawn(old: HubConfig, new: HubConfig) -> frozenset[WayIn]:
+    """The ways in by which those who came by them might not be let in any more, of JWTs and the webhook. What we show
+    the webhook ourselves says nothing of them."""
     by_jwt = old.jwt is not None and (
         new.jwt is None or replace(new.jwt, leeway_s=old.jwt.leeway_s) != old.jwt
     )
-    by_webhook = old.webhook is not None and (
-        new.webhook is None or (new.webhook.url, new.webhook.bearer) != (old.webhook.url, old.webhook.bearer)
-    )
-    return by_jwt or by_webhook
+    by_webhook = old.webhook is not None and (new.webhook is None or new.webhook.url != old.webhook.url)
+    ways: tuple[tuple[WayIn, bool], ...] = (("jwt", by_jwt), ("webhook", by_webhook))
+    return frozenset(way for way, is_over in ways if is_over)
 
 
 def claims_of(token: str, config: HubJwt) -> dict[str, Any] | None:

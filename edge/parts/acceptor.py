@@ -109,6 +109,7 @@ class Acceptor:
         if config.webhook != self._config.webhook or (config.webhook and config.webhook.ca_file):
             self._webhook = None if config.webhook is None else EdgeWebhook(config.webhook, auth)
             if older is not None and self._config.webhook is not None and self._home is not None:
+                older.retire()
                 self._home.start_soon(self._close, older, self._config.webhook.timeout_s)
         elif self._webhook is not None:
             self._webhook.update(auth)
@@ -116,7 +117,7 @@ class Acceptor:
         self.edges.update(config)
         self._sessions.update(config, auth)
         if config.jwt is None and config.webhook is None:  # else others may know the name
-            self.edges.forget(lambda owner: owner not in config.edges)
+            self.edges.forget(lambda _, owner: owner not in config.edges)
         self._face.update(config, auth, self._webhook)
         self._listener.update(tls, limits_of(config), max_connections=connections_of(config))
 

@@ -2,8 +2,8 @@
 
 Read-only and without secrets, so there is no authentication; the Host and Origin checks keep the
 pages of a browser from reading it. Why something failed, and what a server wrote to stderr, may hold
-more than its operator thinks, so only callers on this machine are told. It knows nothing but
-`Health` and `Metrics`.
+more than its operator thinks, so only callers on this machine are told, and no browser that a page
+led here under another name. It knows nothing but `Health` and `Metrics`.
 """
 
 import json
@@ -31,6 +31,7 @@ FOR_EVERYBODY = {
 """Members of a record in `/health` that callers elsewhere see."""
 CONFIG_FOR_EVERYBODY = {"loaded_at", "is_reloading", "last_reload_at", "last_reload_ok", "last_reload_result"}
 """The same of `config`."""
+LOOPBACK = Origins(("localhost:0",), hosts_key="")
 
 
 class AdminFace:
@@ -97,7 +98,7 @@ class AdminFace:
 
     def _ready(self, request: HttpRequest) -> "Answer":
         names = {part.partition("=")[0] for part in request.query.split("&")}
-        lines = self._health.lines(verbose="verbose" in names, reasons=is_this_machine(request.peer))
+        lines = self._health.lines(verbose="verbose" in names, reasons=is_told_all(request))
         return 200 if self._health.is_ready() else 503, "".join(f"{line}\n" for line in lines).encode(), TEXT
 
     def _report(self, request: HttpRequest) -> "Answer":
@@ -123,7 +124,7 @@ class AdminFace:
             edge = self._metrics.edges.get(record["name"])
             if edge is not None:
                 record["tools_count"] = edge.tools_count
-        if not is_this_machine(request.peer):
+        if not is_told_all(request):
             if report["config"] is not None:
                 report["config"] = {name: report["config"][name] for name in CONFIG_FOR_EVERYBODY}
             for shelf in (*SHELVES.values(), "parts"):
@@ -134,9 +135,14 @@ class AdminFace:
         return report
 
 
-def is_this_machine(peer: str) -> bool:
-    """Whether a connection comes from here: over a Unix socket, or from a loopback address."""
-    return peer == "unix" or is_loopback(peer.rpartition(":")[0].strip("[]"))
+def is_told_all(request: HttpRequest) -> bool:
+    """Whether it comes from this machine: over a Unix socket, or from a loopback address to a loopback name. Under
+    any other name a browser of this machine may ask for a page from elsewhere (DNS rebinding)."""
+    if request.peer == "unix":
+        return True
+    if not is_loopback(request.peer.rpartition(":")[0].strip("[]")):
+        return False
+    return LOOPBACK.check(request.headers.get("host"), request.headers.get("origin")) is None
 
 
 # status, body, content type, then further header fields

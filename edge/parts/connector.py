@@ -15,6 +15,7 @@ from edge.backoff import Backoff
 from edge.config.uplinks import UplinkConfig
 from edge.health import Status
 from edge.metrics import Metrics
+from edge.net.file_reader import FileReader
 from edge.parts import wake
 from edge.parts.gateway import Gateway
 from edge.parts.kept_link import KeptLink
@@ -61,6 +62,7 @@ class Uplink:
         self._env = env
         self._read_secret = read_secret
         self._learn = learn
+        self._files = FileReader()
         self._rng = rng
         self._home: trio.Nursery | None = None
         self._intake: trio.CancelScope | None = None
@@ -163,6 +165,7 @@ class Uplink:
             env=self._env,
             read_secret=self._read_secret,
             learn=self._learn,
+            files=self._files,
             store=self._store,
             new_id=new_id,
             rng=self._rng,

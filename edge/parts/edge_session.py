@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from edge.gate.edge_auth import Edge
+from edge.gate.edge_auth import Edge, WayIn
 from edge.parts.complaint import Complaint
 from edge.parts.hub_link import HubLink
 from edge.parts.pump import Carrier, Pump
@@ -10,11 +10,12 @@ from edge.parts.pump import Carrier, Pump
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who opens a carrier. `digest` is their token's, by which their requests are known again."""
+    """Who opens a carrier. `digest` is their token's, by which their requests are known again; `way` let them in."""
 
     edge: Edge
     digest: bytes = field(repr=False)
     peer: str
+    way: WayIn
 
 
 @dataclass(frozen=True, slots=True)

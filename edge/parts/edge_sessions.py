@@ -16,7 +16,7 @@ from typing import Any
 import trio
 
 from edge.config.hub import HubConfig
-from edge.gate.edge_auth import Denied, Edge, TokenAuth, withdraws
+from edge.gate.edge_auth import Denied, Edge, TokenAuth, withdrawn
 from edge.metrics import HubMetrics
 from edge.parts.edge_session import EdgeSession, Opening, Visitor
 from edge.parts.edges import RESTART, Edges
@@ -88,20 +88,20 @@ class EdgeSessions:
 
     def update(self, config: HubConfig, auth: TokenAuth) -> None:
         """Go by these from now on. Sessions and links that would not be let in any more end; no checkpoint."""
-        is_withdrawn = withdraws(self._config, config)
+        over = withdrawn(self._config, config)
         known_before = self._auth
         self._config, self._auth = config, auth
         for session in list(self._open.values()):
-            digest = session.opening.visitor.digest
-            edge = auth.edge_of(digest)
-            if edge is None and known_before.edge_of(digest) is None and not is_withdrawn:
+            visitor = session.opening.visitor
+            edge = auth.edge_of(visitor.digest)
+            if edge is None and known_before.edge_of(visitor.digest) is None and visitor.way not in over:
                 # A JWT's, or the webhook's: as good as it was, for what an edge may be now.
-                was = session.opening.visitor.edge
+                was = visitor.edge
                 named = auth.named(was.name, was.dialects)
                 edge = None if isinstance(named, Denied) else named
             name = None if session.link is None else session.link.name
             if edge is None or self._is_unfit(edge, session.opening.dialect, name):
-                log.info("edge may no longer connect", extra={"edge": session.opening.visitor.edge.name})
+                log.info("edge may no longer connect", extra={"edge": visitor.edge.name})
                 self._end(session, "it may no longer connect", "revoked")
         for link in self._edges.suspended():
             # Whoever resumes it shows a token; but its calls wait, and its name is not free.
@@ -110,6 +110,12 @@ class EdgeSessions:
             if is_gone or isinstance(owner, Denied) or self._is_unfit(owner, link.dialect, link.name):
                 log.info("edge may no longer connect", extra={"edge": link.owner})
                 self._edges.end(link, "it may no longer connect", "revoked")
+        self._edges.forget(self._is_lost)
+
+    def _is_lost(self, name: str, owner: str) -> bool:
+        """Whether what had this name may not have it any more: it is free for whose it is now."""
+        edge = self._auth.named(owner)
+        return isinstance(edge, Denied) or self._auth.may_be_called(edge, name) is not None
 
     def _is_unfit(self, edge: Edge, dialect: str, name: str | None) -> bool:
         """Whether this edge could not have a link in this dialect and of this name, if it has one, now."""

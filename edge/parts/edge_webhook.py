@@ -8,7 +8,9 @@ the link, and a token that is withdrawn is refused at the next connection.
 
 import json
 import logging
+import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -17,6 +19,7 @@ import trio
 from edge.config.hub import HubWebhook
 from edge.errors import EdgeError
 from edge.gate.edge_auth import Denied, Edge, TokenAuth
+from edge.net.file_reader import FileReader
 from edge.net.http_client import USER_AGENT
 from edge.net.tls import client_context
 
@@ -46,11 +49,17 @@ class EdgeWebhook:
         self._places = trio.Semaphore(AT_ONCE)
         self._waiting = 0
         self._client: httpx.AsyncClient | None = None
+        self._files = FileReader()
         self._last_problem = ""
+        self._is_retired = False
 
     def update(self, auth: TokenAuth) -> None:
         """Names are judged by this from now on."""
         self._auth = auth
+
+    def retire(self) -> None:
+        """It is out of force: what waits in line is not asked any more, and what is open ends within `timeout_s`."""
+        self._is_retired = True
 
     async def judge(self, token: str, name: str | None, dialect: str, peer: str) -> Edge | Denied:
         """Whose token it is. Bounded: at most AT_ONCE questions are open, each for `timeout_s`."""
@@ -59,6 +68,8 @@ class EdgeWebhook:
         self._waiting += 1
         try:
             async with self._places:
+                if self._is_retired:
+                    return FAILED
                 return await self._ask({"token": token, "name": name, "dialect": dialect, "peer": peer})
         finally:
             self._waiting -= 1
@@ -88,7 +99,9 @@ class EdgeWebhook:
 
     async def _exchange(self, question: dict[str, Any]) -> tuple[int, bytes]:
         if self._client is None:
-            self._client = self._new_client()
+            context = await self._trust()
+            if self._client is None:  # another question may have been faster
+                self._client = self._new_client(context)
         asked = json.dumps(question).encode()  # in ASCII: an edge's words may hold what UTF-8 cannot
         async with self._client.stream("POST", self._config.url, content=asked) as response:
             body = b""
@@ -97,7 +110,12 @@ class EdgeWebhook:
                     body += chunk
             return (502, b"") if len(body) > MAX_ANSWER_BYTES else (response.status_code, body)
 
-    def _new_client(self) -> httpx.AsyncClient:
+    async def _trust(self) -> ssl.SSLContext:
+        if self._config.ca_file is None:
+            return client_context()
+        return await self._files.read(partial(client_context, self._config.ca_file), self._config.timeout_s)
+
+    def _new_client(self, context: ssl.SSLContext) -> httpx.AsyncClient:
         headers = {
             "User-Agent": USER_AGENT,
             "Accept": "application/json",
@@ -107,10 +125,11 @@ class EdgeWebhook:
             headers["Authorization"] = f"Bearer {self._config.bearer.reveal()}"
         return httpx.AsyncClient(
             timeout=self._config.timeout_s,
-            verify=client_context(self._config.ca_file, True),
+            verify=context,
             transport=self._transport(),
             headers=headers,
             follow_redirects=False,
+            trust_env=False,  # a proxy on the way would see edges' tokens, and could let anybody in
         )
 
     def _read(self, body: bytes) -> Edge | Denied | None:

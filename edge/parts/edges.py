@@ -211,10 +211,10 @@ class Edges:
             known.upstream.update(self._server_config(known.name), self._backoff())
         self._timers_changed.set()
 
-    def forget(self, is_gone: Callable[[str], bool]) -> None:
-        """Names without a link whose owners are gone: nobody may come back by them. No checkpoint."""
+    def forget(self, is_gone: Callable[[str, str], bool]) -> None:
+        """Names without a link that are their owners' no more, by name and owner. No checkpoint."""
         for known in list(self._known.values()):
-            if known.link is None and is_gone(known.owner):
+            if known.link is None and is_gone(known.name, known.owner):
                 self._overdue(known)
 
     @property

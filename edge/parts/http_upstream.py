@@ -9,6 +9,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Literal
 
 import trio
@@ -17,6 +18,7 @@ from edge.config.model import HttpServerConfig
 from edge.errors import EdgeError
 from edge.metrics_servers import ServerMetrics
 from edge.net.dial import open_wire
+from edge.net.file_reader import FileReader
 from edge.net.http_client import HttpPool, split_url
 from edge.net.tls import client_context
 from edge.net.wire import Wire
@@ -65,13 +67,14 @@ class HttpServer:
         self._redactor = redactor
         self._transport: Literal["auto", "streamable", "sse"] = config.transport
         self._tls: ssl.SSLContext | None = None
+        self._files = FileReader()
         self._origin, self._target = split_url(config.url)
 
     @asynccontextmanager
     async def open(self, inbound: Inbound) -> AsyncIterator[Channel]:
         """Raises UpstreamError, maybe in a group, if the conversation ends before the block does."""
         config = self._config
-        self._load_tls()
+        await self._load_tls()
         pool = HttpPool(
             config.name, self._origin, self._dial, max_open=2 * config.limits.concurrency + SPARE_CONNECTIONS
         )
@@ -96,11 +99,17 @@ class HttpServer:
         self._log.info("transport found", extra={"server": self._config.name, "transport": transport})
         self._transport = transport
 
-    def _load_tls(self) -> None:
+    async def _load_tls(self) -> None:
         """For each conversation, as `ca_file` may have been renewed; files that have not are not read again."""
+        config = self._config
         if self._origin.is_tls:
+            load = partial(client_context, config.ca_file, config.verify)
             try:
-                self._tls = client_context(self._config.ca_file, self._config.verify)
+                self._tls = (
+                    load()
+                    if config.ca_file is None
+                    else await self._files.read(load, config.connect_timeout_s)
+                )
             except EdgeError as exc:
                 raise Ended(self._config.name, "could not be reached", str(exc)) from exc
 

@@ -16,7 +16,7 @@ import trio
 
 from edge.config.hub import HubConfig
 from edge.errors import BadMessage
-from edge.gate.edge_auth import Denied, Edge, TokenAuth, digest_of
+from edge.gate.edge_auth import Denied, Edge, TokenAuth, WayIn, digest_of
 from edge.metrics import Metrics
 from edge.net.http_server import HttpRequest, Refusal, Reply
 from edge.net.websocket import HandshakeRefused, WebSocketClosed, accept_websocket
@@ -356,6 +356,8 @@ class HubFace:
     ) -> Visitor | None:
         """Who it is that wants to be called `name`; None if the edge was refused."""
         token = token_of(route, request) or ""
+        digest = digest_of(token)
+        way: WayIn = "webhook"
         while (verdict := self._judge(route, request)) is None:
             webhook = self._webhook
             assert webhook is not None
@@ -365,10 +367,12 @@ class HubFace:
                 if isinstance(answer, Edge) and not answer.may_speak(route.dialect):
                     verdict = wrong_dialect(route)
                 break
+        else:
+            way = "jwt" if self._auth.edge_of(digest) is None else "token"
         if isinstance(verdict, Denied):
             await self._send(reply, self._deny(route, verdict, request.peer))
             return None
-        return Visitor(verdict, digest_of(token), request.peer)
+        return Visitor(verdict, digest, request.peer, way)
 
     async def _text(self, route: Route, request: HttpRequest, reply: Reply) -> str | None:
         """The body; None if it was refused, for it is no text."""

@@ -40,9 +40,10 @@ class RunningCarrier(Carrier, Protocol):
 
 
 class Attempt(Protocol):
-    """Makes a dialect and its carrier for one attempt, with the token as it is now. Raises EdgeError."""
+    """Makes a dialect and its carrier for one attempt, with the token as it is now. Raises EdgeError. May be
+    cancelled."""
 
-    def __call__(self) -> tuple[Dialect, RunningCarrier]:
+    async def __call__(self) -> tuple[Dialect, RunningCarrier]:
         raise NotImplementedError
 
 
@@ -107,6 +108,7 @@ class KeptLink:
         self._detail = {**detail, "kind": None}
         self._shows_session = shows_session
         self._pump: Pump | None = None
+        self._making = trio.CancelScope()  # of the next attempt: its files may be long in coming
         self._logical: Logical | None = None
         self._home: trio.Nursery | None = None  # of the faces
         self._failures = 0  # since it was last good for a while
@@ -149,6 +151,7 @@ class KeptLink:
         if self._logical is not None:
             await self._logical.face.drain()
         self._is_stopping = True
+        self._making.cancel()
         self._woken.set()
         if self._pump is not None:
             self._pump.feed(Stop("mcp-edge is stopping"))
@@ -177,12 +180,15 @@ class KeptLink:
         self._ready_at = None
         self._began_at = trio.current_time()
         self.status.trying("connecting")
+        lost = Lost("mcp-edge is stopping")
         try:
-            dialect, carrier = self._begin()
+            with trio.CancelScope() as self._making:
+                dialect, carrier = await self._begin()
         except EdgeError as exc:
             lost = Lost(str(exc))
         else:
-            lost = await self._carry(dialect, carrier)
+            if not self._is_stopping:
+                lost = await self._carry(dialect, carrier)
         self._down(lost)
         return lost
 

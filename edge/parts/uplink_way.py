@@ -1,9 +1,11 @@
 """The way out for one published link: a fresh dialect and carrier for each attempt, everything read again.
 
 Token, environment and certificates may have changed since the last attempt, the name may lead elsewhere: nothing is
-kept but what the config says. Reading the files is done in place: they are small, and there is no call to hold up.
+kept but what the config says. Files are read in a thread, within `connect_timeout_s`: they may hang, and everything
+else must go on then.
 """
 
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +16,7 @@ from edge.config.common import BEARER
 from edge.config.uplinks import UplinkConfig
 from edge.errors import EdgeError
 from edge.net.dial import open_stream, open_wire, proxy_for
+from edge.net.file_reader import FileReader
 from edge.net.http_client import USER_AGENT, HttpPool, split_url
 from edge.net.tls import client_context
 from edge.net.websocket import WebSocket, open_websocket
@@ -49,6 +52,7 @@ class Way:
         env: Mapping[str, str],
         read_secret: Callable[[str], str],
         learn: Callable[[str], None],
+        files: FileReader,
         store: LinkStore,
         new_id: Callable[[], str],
         rng: Callable[[], float],
@@ -59,6 +63,7 @@ class Way:
         self._env = env
         self._read_secret = read_secret
         self._learn = learn
+        self._files = files
         self._store = store
         self._new_id = new_id
         self._rng = rng
@@ -67,22 +72,14 @@ class Way:
         http_url = config.url if self._scheme.startswith("http") else f"http{config.url[2:]}"  # ws, wss
         self._origin, _ = split_url(http_url)
 
-    def __call__(self) -> tuple[Dialect, RunningCarrier]:
+    async def __call__(self) -> tuple[Dialect, RunningCarrier]:
         """Raises: EdgeError, when the token, the proxy or a certificate cannot be used."""
         config, origin = self._config, self._origin
         headers = {"User-Agent": USER_AGENT, **config.headers}
-        token = self._token()
+        token, context = await self._fresh()
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         proxy = proxy_for(config.proxy, self._scheme, origin.host, origin.port, self._env)
-        tls = config.tls
-        context = None
-        if config.is_tls:
-            context = (
-                client_context()
-                if tls is None
-                else client_context(tls.ca_file, tls.verify, tls.cert, tls.key)
-            )
 
         @asynccontextmanager
         async def open_socket(target: str, fields: Mapping[str, str]) -> AsyncIterator[WebSocket]:
@@ -121,18 +118,36 @@ class Way:
         """Keep a polling session's id for the next start."""
         self._store.save(self._name, self._config.url, session)
 
-    def _token(self) -> str | None:
-        ref = self._config.token_ref
-        if ref is None:
-            return None if self._config.token is None else self._config.token.reveal()
-        try:
-            token = ref.read(self._env, self._read_secret).reveal()
-        except ValueError as exc:
-            raise EdgeError(f"the token cannot be read: {exc}") from exc
-        self._learn(token)
-        if not BEARER.fullmatch(token):
-            raise EdgeError("the token has blanks, line breaks or characters that are not ASCII")
-        return token
+    async def _fresh(self) -> tuple[str | None, ssl.SSLContext | None]:
+        """Token and certificates as they are now."""
+        ref, tls = self._config.token_ref, self._config.tls
+        if (ref is None or ref.source == "env") and tls is None:
+            token, context = self._read()
+        else:
+            token, context = await self._files.read(self._read, self._config.connect_timeout_s)
+        if ref is not None and token is not None:
+            self._learn(token)
+            if not BEARER.fullmatch(token):
+                raise EdgeError("the token has blanks, line breaks or characters that are not ASCII")
+        return token, context
+
+    def _read(self) -> tuple[str | None, ssl.SSLContext | None]:
+        """Changes nothing: it may come to its end when nobody waits for it any more."""
+        config, tls = self._config, self._config.tls
+        token = config.token
+        if config.token_ref is not None:
+            try:
+                token = config.token_ref.read(self._env, self._read_secret)
+            except ValueError as exc:
+                raise EdgeError(f"the token cannot be read: {exc}") from exc
+        context = None
+        if config.is_tls:
+            context = (
+                client_context()
+                if tls is None
+                else client_context(tls.ca_file, tls.verify, tls.cert, tls.key)
+            )
+        return None if token is None else token.reveal(), context
 
     def _dialect(self, headers: Mapping[str, str]) -> Dialect:
         """Only the dialect that is used is loaded."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +17,13 @@ from edge.metrics_servers import ServerMetrics
 from edge.net.dial import open_wire
 from edge.net.http_client import BadAnswer, Origin
 from edge.net.http_cold import client
+from edge.parts.channel import Ended
 from edge.parts.http_upstream import connect_http
 from edge.parts.server_http import AuthFailed, HttpRefused
 from edge.parts.upstream import Upstream
 from edge.proto.jsonrpc import Notification
 from edge.proto.jsontext import Raw
+from tests.support.hanging_files import hanging_pipe
 from tests.support.http_server_toys import (
     Answer,
     Got,
@@ -245,6 +248,16 @@ async def test_a_server_that_is_not_there_is_unavailable_and_says_why() -> None:
     async with connect_to(port)(Listener()) as channel:
         with pytest.raises(Unavailable, match=f"cannot connect to 127.0.0.1:{port}: connection refused"):
             await channel.request("initialize", INITIALIZE)
+
+
+async def test_a_server_whose_certificates_hang_is_unavailable_while_all_else_goes_on(tmp_path: Path) -> None:
+    with hanging_pipe(tmp_path / "ca.pem") as path:
+        config = HttpServerConfig(
+            name="toy", url="https://127.0.0.1:1/mcp", ca_file=path, connect_timeout_s=0.1
+        )
+        with pytest.raises(Ended, match=r"its files could not be read within 0\.1 s"):
+            async with connect_http(config, metrics=ServerMetrics(), log=LOG)(Listener()):
+                pass
 
 
 async def test_a_host_that_is_not_known_is_unavailable() -> None:

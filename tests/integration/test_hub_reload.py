@@ -14,7 +14,7 @@ from edge.config.common import ServerTlsConfig
 from edge.config.hub import HubConfig, HubEdge, HubJwt, HubWebhook
 from edge.config.secrets import Secret
 from edge.errors import ConfigError
-from edge.gate.edge_auth import withdraws
+from edge.gate.edge_auth import WayIn, withdrawn
 from tests.support.gateway_rig import Asked, ToolServer, gateway
 from tests.support.hub_rig import HubRig, hashed, hub, hub_config, until
 from tests.support.scripted_edge import HubClient, Script, websocket_edge
@@ -140,6 +140,16 @@ async def test_a_jwt_whose_secret_is_another_now_ends_its_link_and_a_longer_leew
         assert by_hash.closed is None
 
 
+async def test_what_becomes_of_the_webhook_is_nothing_to_a_link_that_a_jwt_let_in() -> None:
+    token = jwt.encode({"sub": "c", "exp": 4_000_000_000}, JWT.secret.reveal(), algorithm="HS256")
+    async with hub("a", jwt=JWT, webhook=WEBHOOK) as rig, AsyncExitStack() as stack:
+        by_jwt = await registered(stack, rig, "c", HubClient(rig.address, token))
+        rig.acceptor.update(replace(rig.config, webhook=replace(WEBHOOK, url="https://other")), None)
+        rig.acceptor.update(replace(rig.config, webhook=None), None)
+        assert await rig.call("c", n=1) == {"n": 1}
+        assert by_jwt.closed is None
+
+
 async def test_a_dialect_that_the_hub_accepts_no_longer_ends_links_that_a_jwt_let_in() -> None:
     token = jwt.encode({"sub": "c", "exp": 4_000_000_000}, JWT.secret.reveal(), algorithm="HS256")
     async with hub("a", jwt=JWT) as rig, AsyncExitStack() as stack:
@@ -151,23 +161,24 @@ async def test_a_dialect_that_the_hub_accepts_no_longer_ends_links_that_a_jwt_le
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "does"),
+    ("old", "new", "over"),
     [
-        ({}, {"jwt": JWT, "webhook": WEBHOOK}, False),
-        ({"jwt": JWT}, {"jwt": JWT, "webhook": WEBHOOK}, False),
-        ({"jwt": JWT}, {}, True),
-        ({"jwt": JWT}, {"jwt": replace(JWT, issuer="x")}, True),
-        ({"webhook": WEBHOOK}, {}, True),
-        ({"webhook": WEBHOOK}, {"webhook": replace(WEBHOOK, timeout_s=1, ca_file="/ca")}, False),
-        ({"webhook": WEBHOOK}, {"webhook": replace(WEBHOOK, url="https://other")}, True),
-        ({"webhook": WEBHOOK}, {"webhook": replace(WEBHOOK, bearer=None)}, True),
+        ({}, {"jwt": JWT, "webhook": WEBHOOK}, set()),
+        ({"jwt": JWT}, {"jwt": JWT, "webhook": WEBHOOK}, set()),
+        ({"jwt": JWT}, {}, {"jwt"}),
+        ({"jwt": JWT}, {"jwt": replace(JWT, issuer="x")}, {"jwt"}),
+        ({"webhook": WEBHOOK}, {}, {"webhook"}),
+        ({"webhook": WEBHOOK}, {"webhook": replace(WEBHOOK, timeout_s=1, ca_file="/ca")}, set()),
+        ({"webhook": WEBHOOK}, {"webhook": replace(WEBHOOK, url="https://other")}, {"webhook"}),
+        ({"webhook": WEBHOOK}, {"webhook": replace(WEBHOOK, bearer=None)}, set()),
+        ({"jwt": JWT, "webhook": WEBHOOK}, {}, {"jwt", "webhook"}),
     ],
 )
 def test_who_was_let_in_by_others_stays_unless_those_are_others(
-    old: dict[str, Any], new: dict[str, Any], does: bool
+    old: dict[str, Any], new: dict[str, Any], over: set[WayIn]
 ) -> None:
     base = HubConfig(listen=("127.0.0.1:1",), edges={"a": HubEdge(name="a", token_sha256=("1" * 64,))})
-    assert withdraws(replace(base, **old), replace(base, **new)) is does
+    assert withdrawn(replace(base, **old), replace(base, **new)) == over
 
 
 # -- the other end

@@ -85,6 +85,7 @@ class ToyHub:
         self.answer: str | None = None  # said instead of what is right
         self.numbered = self._fresh()
         self.attempts: list[float] = []
+        self.takes_s = 0.0  # to make an attempt: its token may be long in coming
         self.offers: list[str | None] = []
         self.dialects: list[ToyDialect] = []
         self.carrier: ToyCarrier | None = None
@@ -93,8 +94,10 @@ class ToyHub:
         self.up = trio.Event()
         self.news = trio.Event()
 
-    def __call__(self) -> "tuple[ToyDialect, ToyCarrier]":
+    async def __call__(self) -> "tuple[ToyDialect, ToyCarrier]":
         self.attempts.append(trio.current_time())
+        if self.takes_s:
+            await trio.sleep(self.takes_s)
         if self.outcomes and isinstance(self.outcomes[0], EdgeError):
             raise self.outcomes.pop(0)  # type: ignore[misc]  # the line above has looked
         dialect = ToyDialect()

@@ -173,6 +173,7 @@ def hidden_of_env(**env: str) -> set[str]:
         ("SETTINGS", '{"db": [{"password": "hunter2"}]}', "hunter2"),
         ("ENDPOINT", "https://h/x?api_key=hunter2#top", "hunter2"),
         ("ANYTHING", "ghp_0123456789abcdef", "ghp_0123456789abcdef"),
+        ("AUTH_HEADER", "Bearer hunter2", "hunter2"),
     ],
 )
 def test_what_a_child_gets_is_a_secret_if_its_name_or_its_form_says_so(
@@ -190,10 +191,18 @@ def test_what_a_child_gets_is_a_secret_if_its_name_or_its_form_says_so(
         ("KEY_FILE", "/srv/key"),
         ("PROJECT", "/srv/projects/of/mine"),
         ("HOMEPAGE", "https://h/x?page=hunter2"),
+        ("WAY_IN", "basic auth"),
     ],
 )
 def test_what_would_only_blur_the_log_is_no_secret(name: str, value: str) -> None:
     assert hidden_of_env(**{name: value}) == set()
+
+
+def test_a_token_is_found_behind_its_scheme_where_a_name_ends_in_header() -> None:
+    """As mcp-remote has it: its own `--header Authorization:${AUTH_HEADER}` names the variable."""
+    text = '[servers.a]\ncommand = ["x"]\nenv = { AUTH_HEADER = "Bearer ${TOKEN}" }\n'
+    config = load(text, env={"TOKEN": "hunter2"}, read_secret=lambda path: path, source="test.toml")
+    assert set(secrets_of(config, {})) == {"hunter2"}
 
 
 def test_a_plain_word_in_the_file_is_no_secret_and_by_reference_it_is() -> None:

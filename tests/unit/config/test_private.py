@@ -61,6 +61,9 @@ def test_this_is_none(name: str, value: str) -> None:
         ("?token=SECRET12&x=a;b", "SECRET12"),
         ("https://x.example.com/?token=SECRET12&x=a;b", "SECRET12"),
         ("--header=Authorization: Bearer abcdefg1", "abcdefg1"),
+        ("Bearer abcdefg1", "abcdefg1"),
+        (" api-key  abcdefg1 ", "abcdefg1"),
+        ("Basic dXNlcjpodW50ZXIy", "hunter2"),
     ],
 )
 def test_a_secret_is_found_wherever_it_stands_in_a_text(text: str, secret: str) -> None:

@@ -22,7 +22,7 @@ PATHS = ("/livez", "/healthz", "/readyz", "/health", "/metrics", "/status")
 class Admin:
     """An admin face at the end of a memory stream, asked as a client would."""
 
-    def __init__(self) -> None:
+    def __init__(self, origins: Origins | None) -> None:
         self.health = Health()
         self.metrics = Metrics()
         self.peer = "127.0.0.1:50000"
@@ -34,7 +34,7 @@ class Admin:
         self.face = AdminFace(
             health=self.health,
             metrics=self.metrics,
-            origins=Origins(["127.0.0.1:9766"]),
+            origins=origins,
             info=lambda: self.info,
         )
 
@@ -60,7 +60,7 @@ class Admin:
 
 @pytest.fixture
 async def admin() -> Admin:
-    return Admin()
+    return Admin(Origins(["127.0.0.1:9766"]))
 
 
 @pytest.mark.parametrize("path", ["/livez", "/healthz"])
@@ -440,6 +440,33 @@ async def test_callers_elsewhere_are_not_told_why(admin: Admin, peer: str) -> No
         assert "git" in body
         assert "customer-list" not in body
         assert "hunter2" not in body
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example:9766"},
+        {"host": "192.0.2.1:9766"},
+        {"host": "localhost:9766", "origin": "http://evil.example:9766"},
+        {"host": "localhost:9766", "origin": "null"},
+    ],
+)
+async def test_a_browser_here_that_a_page_from_elsewhere_led_to_a_public_listener_is_not_told_why(
+    headers: dict[str, str],
+) -> None:
+    admin = Admin(None)
+    admin.health.add("server:git", required=True).degraded("cannot open /srv/customer-list")
+    for target in ("/readyz?verbose", "/health", "/status"):
+        _, _, body = await admin.ask(target, **headers)
+        assert "git" in body
+        assert "customer-list" not in body
+
+
+async def test_who_asks_a_public_listener_from_this_machine_by_a_loopback_name_is_told_why() -> None:
+    admin = Admin(None)
+    admin.health.add("server:git", required=True).degraded("cannot open the repository")
+    for host in ("localhost:1", "127.0.0.1:9766", "[::1]:9766"):
+        assert "cannot open the repository" in (await admin.ask("/readyz?verbose", host=host))[2]
 
 
 @pytest.mark.parametrize("peer", ["unix", "[::1]:50000", "127.9.9.9:1"])

@@ -23,8 +23,8 @@ CALL = '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "
 class SlowHub(ToyHub):
     """Closing a carrier of this one takes a second, whoever cancels it."""
 
-    def __call__(self) -> tuple[ToyDialect, ToyCarrier]:
-        dialect, carrier = super().__call__()
+    async def __call__(self) -> tuple[ToyDialect, ToyCarrier]:
+        dialect, carrier = await super().__call__()
         run = carrier.run
 
         async def run_slowly(feed: Any) -> None:

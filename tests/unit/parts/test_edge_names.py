@@ -28,7 +28,7 @@ async def test_names_of_an_edge_that_is_gone_are_forgotten_at_once_but_for_those
         await rig.come_and_go("was-here", owner="gone")
         await rig.come_and_go("may-come-back", owner="stays")
         await rig.arrive(rig.link("is-here", owner="gone"))
-        rig.edges.forget(lambda owner: owner == "gone")
+        rig.edges.forget(lambda _, owner: owner == "gone")
         await rig.quiet()
         names = {"may-come-back", "is-here"}
         assert rig.upstreams.keys() == rig.metrics.edges.keys() == names

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
-from edge.config.hub import HubConfig, HubEdge
+from edge.config.hub import HubConfig, HubEdge, HubJwt
+from edge.config.secrets import Secret
 from edge.gate.edge_auth import Edge, TokenAuth, digest_of
 from edge.parts.edge_session import Opening, Visitor
 from edge.parts.edge_sessions import EdgeSessions
@@ -35,7 +36,7 @@ class Suspended:
 
     def prepare(self) -> Opening:
         """Its edge is back and would go on."""
-        visitor = Visitor(Edge("a"), digest_of("token-of-a"), "peer")
+        visitor = Visitor(Edge("a"), digest_of("token-of-a"), "peer", "token")
         assert self.link.link.numbered is not None
         offer = LinkOffer(self.link.id, self.link.link.numbered.sent)
         opening = self.sessions.prepare(visitor, self.link.dialect, offer, session="new")
@@ -84,11 +85,37 @@ async def test_a_suspended_link_that_would_not_be_let_in_ends(
         assert (session.link, session.refused is None) == (None, False)
 
 
+@pytest.mark.parametrize("more", [{}, {"jwt": HubJwt(secret=Secret("s" * 32))}])
+async def test_a_name_that_is_another_edges_now_is_free_for_that_one(
+    more: dict[str, Any], autojump_clock: MockClock
+) -> None:
+    async with suspended() as one:
+        one.update(hub_config("a", "a-b", **more))
+        assert one.sessions.judge_name(Edge("a-b"), "a-b") is None
+        assert "edge:a-b" not in one.rig.health.statuses
+
+
+async def test_a_name_whose_edge_may_come_back_is_nobody_elses(autojump_clock: MockClock) -> None:
+    async with suspended() as one:
+        one.rig.edges.end(one.link, "not resumed", "dead")
+        one.update(hub_config("a", "b"))
+        assert one.sessions.judge_name(Edge("b"), "a-b") is not None
+        assert "edge:a-b" in one.rig.health.statuses
+
+
 async def test_a_suspended_link_whose_name_becomes_a_servers_ends(autojump_clock: MockClock) -> None:
     async with suspended() as one:
         one.sessions.avoid(frozenset({"a-b"}))
         assert one.link.lost_as == "revoked"
         assert one.prepare().resumes is None
+
+
+async def test_a_suspended_link_whose_edge_a_jwt_may_name_can_be_resumed_when_the_file_has_it_no_more(
+    autojump_clock: MockClock,
+) -> None:
+    async with suspended() as one:
+        one.update(hub_config("other", jwt=HubJwt(secret=Secret("s" * 32))))
+        assert one.prepare().resumes is one.link
 
 
 async def test_a_suspended_link_that_may_stay_can_be_resumed_after_a_reload(

@@ -9,12 +9,13 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from edge.config.hub import HubConfig, HubWebhook
 from edge.config.secrets import Secret
 from edge.gate.edge_auth import Denied, Edge, TokenAuth
 from edge.parts.edge_webhook import AT_ONCE, MAX_WAITING, EdgeWebhook
+from tests.support.hanging_files import hanging_pipe
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -146,6 +147,29 @@ async def test_a_flood_of_tokens_does_not_flood_the_service(autojump_clock: Mock
     assert verdicts.count("webhook_refused") == AT_ONCE + MAX_WAITING
 
 
+async def test_what_waits_in_line_of_one_that_is_out_of_force_is_asked_no_more(
+    autojump_clock: MockClock,
+) -> None:
+    service = Service(says(401), takes_s=1)
+    asker = webhook(service)
+    verdicts: list[str] = []
+
+    async def one() -> None:
+        verdict = await asker.judge("x", None, "long-poll", "10.0.0.1:5")
+        assert isinstance(verdict, Denied)
+        verdicts.append(verdict.reason)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3 * AT_ONCE):
+            nursery.start_soon(one)
+        await wait_all_tasks_blocked()
+        asker.retire()
+    assert trio.current_time() == 1
+    await asker.aclose()
+    assert len(service.asked) == AT_ONCE
+    assert verdicts.count("webhook_failed") == 2 * AT_ONCE
+
+
 async def test_a_name_that_utf8_cannot_hold_is_asked_about_all_the_same(autojump_clock: MockClock) -> None:
     service = Service(says(401))
     asker = webhook(service)
@@ -158,11 +182,30 @@ async def test_a_name_that_utf8_cannot_hold_is_asked_about_all_the_same(autojump
     assert request.headers["content-type"] == "application/json"
 
 
-async def test_certificates_that_cannot_be_read_are_a_failure_of_the_webhook(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_certificates_that_cannot_be_read_are_a_failure_of_the_webhook(tmp_path: Path) -> None:
     config = HubWebhook(url="https://127.0.0.1:1/who", ca_file=str(tmp_path / "gone.pem"))
     asker = EdgeWebhook(config, TokenAuth(HubConfig(listen=("127.0.0.1:0",), webhook=config)))
     verdict = await asker.judge("t0ken", None, "long-poll", "10.0.0.1:5")
     assert isinstance(verdict, Denied)
     assert verdict.reason == "webhook_failed"
+
+
+async def test_certificates_that_hang_are_a_failure_of_the_webhook_and_hold_up_nothing(
+    mock_clock: MockClock, tmp_path: Path
+) -> None:
+    with hanging_pipe(tmp_path / "ca.pem") as path:
+        config = HubWebhook(url="https://127.0.0.1:1/who", ca_file=path, timeout_s=5)
+        asker = EdgeWebhook(config, TokenAuth(HubConfig(listen=("127.0.0.1:0",), webhook=config)))
+        verdicts: list[Edge | Denied] = []
+
+        async def ask() -> None:
+            verdicts.append(await asker.judge("t0ken", None, "long-poll", "10.0.0.1:5"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await wait_all_tasks_blocked()
+            assert verdicts == []
+            mock_clock.jump(5)
+        (verdict,) = verdicts
+        assert isinstance(verdict, Denied)
+        assert verdict.reason == "webhook_failed"

@@ -42,7 +42,7 @@ class BadEdge:
         self.is_own = kind == "ours"
         self._sessions = sessions
         self._n_said = 0
-        visitor = Visitor(Edge("a"), digest_of("token-of-a"), "peer:1")
+        visitor = Visitor(Edge("a"), digest_of("token-of-a"), "peer:1", "token")
         dialect = "mcp-reverse" if kind == "mcp-reverse" else "contextforge"
         opening = sessions.prepare(
             visitor, dialect, LinkOffer() if self.is_own else None, session="s", name="a"

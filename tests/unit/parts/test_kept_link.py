@@ -139,6 +139,16 @@ async def test_a_loss_is_forgiven_only_after_the_link_was_good_for_a_while(
         assert waits == [1 + 1, 1 + 2, 40 + 1]
 
 
+async def test_a_link_whose_files_hang_can_be_stopped(autojump_clock: trio.testing.MockClock) -> None:
+    hub = ToyHub()
+    hub.takes_s = 1000
+    async with kept(hub) as link:
+        await trio.testing.wait_all_tasks_blocked()
+        await link.link.stop()
+        assert trio.current_time() == 0
+        assert (link.status.state, hub.dialects) == ("stopped", [])
+
+
 async def test_a_refusal_is_not_hurried_and_says_what_to_do(autojump_clock: trio.testing.MockClock) -> None:
     hub = ToyHub(Refused(403))
     async with kept(hub, slow_s=30) as link:
