@@ -13,9 +13,8 @@ from typing import Protocol
 import trio
 
 from edge.backoff import Backoff
-from edge.config.common import BackoffConfig
-from edge.config.model import StdioServerConfig, UpstreamConfig
-from edge.errors import EdgeError, RpcError, TimedOut, Unavailable, UpstreamError, leaves
+from edge.config.model import UpstreamConfig
+from edge.errors import EdgeError, RpcError, TimedOut, Unavailable, leaves
 from edge.health import Status
 from edge.metrics_servers import ServerMetrics
 from edge.parts.channel import Connect, Ended, Notify
@@ -23,6 +22,7 @@ from edge.parts.conversation import PING_TIMEOUT_S, Conversation
 from edge.parts.desired import MAX_URIS, Desired, can_subscribe, level_params, uri_params
 from edge.parts.flag import Flag
 from edge.parts.places import Places
+from edge.parts.retry import Retry, retry_of
 from edge.printable import cut
 from edge.proto.jsonrpc import METHOD_NOT_FOUND, Notification, Request
 from edge.proto.jsontext import Raw
@@ -71,19 +71,13 @@ class Upstream:
         self.usual_call_s = 0.0  # a call's time limit where the config has none; the gateway's to write
         self._connect = connect
         self._events = events
-        self._backoff = backoff
         self._log = log
+        self._retry = Retry(config, backoff, status=status, metrics=metrics, log=log)
         self._desired = Desired(config.name, log)
-        self._max_attempts = retry_of(config).max_attempts
         self._places = Places(config.limits.concurrency)
         status.stale_after_s = stale_after_s(config)
         self._conversation: Conversation | None = None  # from connected to ended
         self._live: Conversation | None = None  # the same, while it is ready for calls
-        self._down = "not started yet"
-        self._retry_at: float | None = None
-        self._down_said: str | None = None
-        self._has_failed = False
-        self._other_terms: trio.Event | None = None  # while given up: a reload has changed its table
         self._when_idle: Callable[[], None] | None = None  # since `retire`
         self._is_up = Flag()
         self._is_settled = Flag()
@@ -124,7 +118,11 @@ class Upstream:
                 except* EdgeError as group:
                     cause = cause_of(group)
                 if cause is not None:
-                    await self._wait_to_retry(cause)
+                    self._retry.fail(cause)
+                    if self._retry.is_given_up:
+                        self._is_up.set()
+                    self._is_settled.set()
+                    await self._retry.wait()
         finally:
             self.status.stopped()
 
@@ -137,15 +135,8 @@ class Upstream:
 
     def update(self, config: UpstreamConfig, backoff: Backoff) -> None:
         """Go on with other settings: those that are read when they are needed. Calls in flight keep their places."""
-        retry = retry_of(config)
-        is_tried_again = self._other_terms is not None and config != self.config
-        if is_tried_again or retry != retry_of(self.config):
-            self._backoff = backoff
-            self._max_attempts = retry.max_attempts
-        if is_tried_again and self._other_terms is not None:
-            self._has_failed = False  # so calls wait for it from now on
-            self._is_up.clear()
-            self._other_terms.set()
+        if self._retry.update(self.config, config, backoff):
+            self._is_up.clear()  # so calls wait for it from now on
         if config.limits.concurrency != self.config.limits.concurrency:
             self._places = Places(config.limits.concurrency)
         self.config = config
@@ -181,7 +172,7 @@ class Upstream:
 
     async def _serve_once(self) -> None:
         """One conversation, from start to end; it only returns by an error or by cancellation."""
-        self._down, self._retry_at = "starting", None
+        self._retry.begin()
         self.status.trying("connecting")
         began = trio.current_time()
         async with self._connect(self) as channel:
@@ -197,7 +188,7 @@ class Upstream:
 
     def _go_up(self, conversation: Conversation, began: float) -> None:
         now = trio.current_time()
-        self._backoff.started(now)
+        self._retry.succeed()
         metrics = self.metrics
         if metrics.in_backoff is not None:
             metrics.reconnect_attempt("success")
@@ -205,7 +196,6 @@ class Upstream:
             self.status.restarts += 1
         metrics.connected = True
         metrics.last_success = now
-        self._down_said = None
         self._live = conversation
         self.report()
         init = conversation.init
@@ -222,52 +212,9 @@ class Upstream:
         self.catalog = ServerCatalog(server=self.name)
         if was_up:
             self._is_up.clear()
-            self._down = "its last conversation has just ended"
-            self.status.starting(self._down)
+            self._retry.down = "its last conversation has just ended"
+            self.status.starting(self._retry.down)
             self._events.catalog_changed(self)
-
-    async def _wait_to_retry(self, cause: EdgeError) -> None:
-        """Say what happened, and wait for the next attempt; if there is none, until a reload changes its config."""
-        metrics = self.metrics
-        now = trio.current_time()
-        delay = self._backoff.next(now)
-        metrics.reconnects += 1
-        metrics.reconnect_attempt("error")
-        metrics.in_backoff = True
-        text = cause.text if isinstance(cause, UpstreamError) else str(cause)
-        self._down = cause.reason if isinstance(cause, Ended) else text
-        if self._max_attempts and self._backoff.attempts >= self._max_attempts:
-            self._has_failed = True
-            metrics.in_backoff = False
-            metrics.backoff_s = 0.0
-            self.status.failed(
-                f"given up after {self._backoff.attempts} attempt{'s'[: self._backoff.attempts != 1]}: {text}"
-            )
-            self._log.error("server given up", extra={"server": self.name, "reason": text})
-            self._is_up.set()
-            self._is_settled.set()
-            self._other_terms = trio.Event()
-            await self._other_terms.wait()
-            self._other_terms = None
-            return
-        self._retry_at = now + delay
-        metrics.backoff_s = delay
-        self.status.degraded(text)
-        self.status.retries_in(delay)
-        # Said again only when there is news: a server may be down for weeks, and /health has the present state.
-        extra = {"server": self.name, "reason": text, "retry_s": round(delay, 3)}
-        if isinstance(cause, Ended) and cause.is_told:
-            self._log.debug("server down", extra=extra)
-        elif text != self._down_said:
-            self._log.warning("server down", extra=extra)
-            self._down_said = text
-        else:
-            self._log.debug("server still down", extra=extra)
-        self._is_settled.set()
-        await trio.sleep(delay)
-        metrics.in_backoff = False
-        metrics.backoff_s = 0.0
-        metrics.backoff_total += delay
 
     def _publish(self) -> None:
         if self._live is None:
@@ -304,7 +251,7 @@ class Upstream:
     async def wait_ready(self) -> None:
         """Return once calls are possible; Unavailable if it has been given up."""
         while self._live is None:
-            if self._has_failed:
+            if self._retry.is_given_up:
                 raise self._unavailable()
             await self._is_up.wait()
 
@@ -397,12 +344,7 @@ class Upstream:
     def _unavailable(self) -> Unavailable:
         if self._when_idle is not None:
             return Unavailable(self.name, "stopping")
-        if self._has_failed:
-            return Unavailable(self.name, f"given up: {self._down}")
-        if self._retry_at is None:
-            return Unavailable(self.name, self._down)
-        wait_s = max(0.0, self._retry_at - trio.current_time())
-        return Unavailable(self.name, f"restarting in {wait_s:.1f} s: {self._down}")
+        return self._retry.unavailable()
 
     # -- what the server says by itself (Inbound)
 
@@ -422,7 +364,7 @@ class Upstream:
                 )
 
     def waiting(self, reason: str) -> None:
-        self._down = reason
+        self._retry.down = reason
         self.status.degraded(reason)
         self._is_settled.set()
 
@@ -440,11 +382,6 @@ class Upstream:
 def stale_after_s(config: UpstreamConfig) -> float:
     """How long an exchange that succeeded counts: until the next one, which a silence brings about, is overdue."""
     return config.probe_s + PING_TIMEOUT_S + STALE_SLACK_S
-
-
-def retry_of(config: UpstreamConfig) -> BackoffConfig:
-    """How long it waits before it is tried again."""
-    return config.restart if isinstance(config, StdioServerConfig) else config.reconnect
 
 
 def cause_of(group: BaseExceptionGroup[EdgeError]) -> EdgeError:
