@@ -19,8 +19,9 @@ from edge.config.hub import HubConfig
 from edge.gate.edge_auth import Denied, Edge, TokenAuth, withdrawn
 from edge.metrics import HubMetrics
 from edge.parts.edge_session import EdgeSession, Opening, Visitor
-from edge.parts.edges import RESTART, Edges
+from edge.parts.edges import Edges
 from edge.parts.hub_link import HubLink
+from edge.parts.known_edge import RESTART
 from edge.parts.link import Link
 from edge.parts.pump import Carrier, Pump
 from edge.parts.refusals import Refusals

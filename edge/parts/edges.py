@@ -22,9 +22,9 @@ from edge.config.model import LinkServerConfig
 from edge.errors import EdgeError, UpstreamError
 from edge.health import Health, Status
 from edge.metrics import Metrics
-from edge.parts.channel import Channel, Ended, Inbound
-from edge.parts.flag import Flag
+from edge.parts.channel import Ended
 from edge.parts.hub_link import HubLink
+from edge.parts.known_edge import Conversed, Known
 from edge.parts.link_channel import LinkChannel
 from edge.parts.upstream import Upstream, UpstreamEvents, cause_of
 from edge.proto.dialect import Stop
@@ -34,83 +34,12 @@ from edge.proto.mcp import NEWEST_LEGACY
 SOON = BackoffConfig(first_s=0.01, limit_s=0.05)  # an edge that is there must not wait for us
 NAMES_PER_LINK = 4  # that are known at most, for each link that there may be
 KEEP_TIME_S = 0.25  # between two looks at who is overdue
-RESTART = 1012  # RFC 6455's registry of close codes: service restart
 
 TELL_AS = {"closed": logging.INFO, "operator": logging.INFO, "shutdown": logging.DEBUG}
 """Ends of links that are no failure, and the level of the line about them."""
 
 log = logging.getLogger("edge.hub")
 server_log = logging.getLogger("edge.server")
-
-
-class Known:
-    """A name, its upstream, and its link if there is one. `owner` is the edge whose name it is or begins with."""
-
-    def __init__(self, name: str, owner: str, status: Status) -> None:
-        self.name = name
-        self.owner = owner
-        self.status = status
-        self.link: HubLink | None = None
-        self.arrival = Flag()
-        self.unseen_since = trio.current_time()
-        self.told: str | None = None  # of a link's end
-        self.upstream: Upstream  # made right after, with a `Connect` that leads here
-        self._scope = trio.CancelScope()
-
-    async def keep_up(self) -> None:
-        """Its upstream's life, until `stop`."""
-        try:
-            with self._scope:
-                await self.upstream.keep_up()
-        finally:
-            self._scope = trio.CancelScope()  # should the part be started anew
-
-    def stop(self) -> None:
-        """No more calls; the upstream ends as the last one does."""
-        self.upstream.retire(self._scope.cancel)
-
-
-class Conversed:
-    """The channel of a name's upstream, as its `Connect` gives it: entered once there is a link; the link ends with it.
-
-    The other way round, the end of the link has the upstream look whether its server is there, which fails at once.
-    """
-
-    __slots__ = ("_edges", "_inbound", "_known", "_link")
-
-    def __init__(self, known: Known, edges: "Edges", inbound: Inbound) -> None:
-        self._known = known
-        self._edges = edges
-        self._inbound = inbound
-        self._link: HubLink | None = None
-
-    async def __aenter__(self) -> Channel:
-        known = self._known
-        while known.link is None or known.link.link.ended is not None:
-            self._inbound.waiting("not connected")
-            await known.arrival.wait()
-        link = self._link = known.link
-        assert link.channel is not None  # a link that has ended is nobody's
-        link.on_end = self._inbound.doubted
-        return link.channel
-
-    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
-        link = self._link
-        assert link is not None
-        try:
-            if exc is not None:
-                raise exc
-        except* EdgeError as group:
-            reason = link.link.ended
-            if reason is not None:
-                raise Ended(
-                    self._known.name, "the link to the edge was lost", reason, is_told=True
-                ) from group
-            raise self._edges.fail(link, group) from group
-        finally:
-            link.on_end = None
-            if link.link.ended is None:  # else whoever ended it settles it, and knows why
-                self._edges.end(link, "the hub is restarting", "shutdown", code=RESTART)
 
 
 class Edges:
