@@ -1,6 +1,8 @@
 """One carrier of a hub's edge: who opened it, what is known of it before it is there, and what has become of it."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 from edge.gate.edge_auth import Edge, WayIn
 from edge.parts.complaint import Complaint
@@ -67,3 +69,28 @@ class EdgeSession:
             complaint.tell()
         else:
             self.link.complain(complaint)
+
+    def shown(self) -> dict[str, Any]:
+        """One entry of what `GET /reverse-proxy/sessions` gives, as ContextForge's."""
+        opening, link = self.opening, self.link
+        info: dict[str, Any] = {}
+        messages = n_bytes = 0
+        if link is not None:
+            info = {"name": link.name, "protocol": link.dialect, "kind": link.kind}
+            if opening.description:
+                info["description"] = opening.description
+            messages = link.counts.messages_in - self.messages_before
+            n_bytes = link.counts.bytes_in + link.counts.bytes_out - self.bytes_before
+        return {
+            "session_id": self.id,
+            "server_info": info,
+            "connected_at": iso(self.connected_at),
+            "last_activity": iso(self.last_activity),
+            "message_count": messages,
+            "bytes_transferred": n_bytes,
+            "user": opening.visitor.edge.name,
+        }
+
+
+def iso(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).isoformat()

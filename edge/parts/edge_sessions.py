@@ -10,7 +10,6 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import trio
@@ -364,7 +363,7 @@ class EdgeSessions:
 
     def listing(self) -> list[dict[str, Any]]:
         """What `GET /reverse-proxy/sessions` shows."""
-        return [self._shown(session) for session in self._open.values()]
+        return [session.shown() for session in self._open.values()]
 
     def disconnect(self, session_id: str) -> bool:
         """As an operator wishes; False if there is no such session."""
@@ -413,30 +412,6 @@ class EdgeSessions:
         if len(self._retired) >= MAX_RETIRED:
             self._retired.popitem(last=False)
         self._retired[session_id] = trio.current_time() + RETIRED_S
-
-    def _shown(self, session: EdgeSession) -> dict[str, Any]:
-        opening, link = session.opening, session.link
-        info: dict[str, Any] = {}
-        messages = n_bytes = 0
-        if link is not None:
-            info = {"name": link.name, "protocol": link.dialect, "kind": link.kind}
-            if opening.description:
-                info["description"] = opening.description
-            messages = link.counts.messages_in - session.messages_before
-            n_bytes = link.counts.bytes_in + link.counts.bytes_out - session.bytes_before
-        return {
-            "session_id": session.id,
-            "server_info": info,
-            "connected_at": iso(session.connected_at),
-            "last_activity": iso(session.last_activity),
-            "message_count": messages,
-            "bytes_transferred": n_bytes,
-            "user": opening.visitor.edge.name,
-        }
-
-
-def iso(wall: float) -> str:
-    return datetime.fromtimestamp(wall, UTC).isoformat()
 
 
 def nobody(text: str) -> None:
