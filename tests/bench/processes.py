@@ -75,16 +75,27 @@ def listener(pid: int, port: int) -> int:
 
     Raises: RuntimeError, if none of them does.
     """
-    rows = [row.split() for row in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    sockets = {f"socket:[{row[9]}]" for row in rows if row[3] == LISTEN and row[1].endswith(f":{port:04X}")}
-    for candidate in [
-        pid,
-        *descendants(pid),
-    ]:  # a parent comes before its forks, which have its sockets until exec
-        with suppress(OSError):
-            if sockets & {os.readlink(fd) for fd in Path(f"/proc/{candidate}/fd").iterdir()}:
+    give_up = time.perf_counter() + STOP_S
+    while time.perf_counter() < give_up:
+        rows = [row.split() for row in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+        sockets = {
+            f"socket:[{row[9]}]" for row in rows if row[3] == LISTEN and row[1].endswith(f":{port:04X}")
+        }
+        for candidate in [
+            pid,
+            *descendants(pid),
+        ]:  # a parent comes before its forks, which have its sockets until exec
+            if sockets & set(open_files(candidate)):
                 return candidate
+        time.sleep(0.05)  # what comes and goes meanwhile may be passed over
     raise RuntimeError(f"none of the processes below {pid} listens on port {port}")
+
+
+def open_files(pid: int) -> Iterator[str]:
+    with suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                yield os.readlink(descriptor)
 
 
 @contextmanager
