@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.bench.answers import BadAnswer
 from tests.bench.contenders import DIRECT, EDGE, KINDS, Contender, all_contenders, missing
 from tests.bench.figures import Key, targets
-from tests.bench.links import WAYS, IdleReading, LinkReading, measure_idle, measure_way
+from tests.bench.links import IdleReading, LinkReading, measure_idle, measure_round
 from tests.bench.links_report import NOTES as LINK_NOTES
 from tests.bench.links_report import link_generator_check, link_tables, link_targets
 from tests.bench.measure import AT_ONCE, Reading, Times, measure
@@ -95,24 +95,20 @@ def main(argv: Sequence[str]) -> int:
 def links(
     count: int, times: Times, args: argparse.Namespace, failures: dict[str, str]
 ) -> tuple[dict[str, list[LinkReading]], list[IdleReading]]:
-    """All ways in `count` rounds, back and forth; and the idle links, once."""
+    """All ways in `count` rounds, and the idle links, once."""
     ways: dict[str, list[LinkReading]] = {}
     idle: list[IdleReading] = []
     for n in range(count):
-        for way in WAYS if n % 2 == 0 else reversed(WAYS):
-            name = f"{LINKS}, {way}"
-            if name in failures:
-                continue
-            try:
-                reading = measure_way(way, times)
-            except (RuntimeError, BadAnswer, OSError) as exc:
-                failures[name] = str(exc)
-                ways.pop(way, None)
-                show(f"round {n + 1}: {name} failed: {exc}")
-                continue
+        try:
+            readings = measure_round(times)
+        except (RuntimeError, BadAnswer, OSError) as exc:
+            failures[LINKS] = str(exc)
+            show(f"round {n + 1}: {LINKS} failed: {exc}")
+            break
+        for way, reading in readings.items():
             ways.setdefault(way, []).append(reading)
             p50s = ", ".join(f"p50 {reading.outcomes[lanes].p50_us:,.0f} µs at {lanes}" for lanes in AT_ONCE)
-            show(f"round {n + 1}: {name}: {p50s}")
+            show(f"round {n + 1}: {LINKS}, {way}: {p50s}")
     size, watch_s = (QUICK_LINKS, QUICK_IDLE_S) if args.quick else (args.links, IDLE_S)
     try:
         idle.append(measure_idle(size, watch_s))

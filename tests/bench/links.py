@@ -7,10 +7,11 @@ one row goes without. Idle links are those of one more edge process, which has a
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import trustme
@@ -38,6 +39,7 @@ TOKEN = "token-of-the-benchmark"
 FEW = 10  # links of the process that the one with many is compared with
 LINK_LIMIT_S = 180.0
 QUIET_S = 3.0
+SLICE_S, SLICE_WARM_UP_S = 0.5, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,27 +121,77 @@ def start(stack: ExitStack, folder: Path, name: str, config: str, port: int) -> 
     return listener(process.pid, port)  # without its guard, which costs the same whatever the links
 
 
-def measure_way(way: str, times: Times) -> LinkReading:
-    """Raises: RuntimeError, BadAnswer or OSError, if a call does not get through."""
-    with place() as (stack, folder):
-        if way == DIRECT:
-            port, tool = free_port(), "bench__echo"
-            config = f"[servers.bench]\ncommand = {words(echo_over_stdio())}\n"
-            watched = [start(stack, folder, "direct.toml", config, port)]
-            caller = HttpCaller(port, PATH)
-            stack.callback(caller.close)
-            call_until_answered(caller, tool, START_LIMIT_S)
-            session = caller.way
-        else:
-            pair, tool = Pair(stack, folder, has_tls=way != PLAIN), "box__bench__echo"
-            watched = [pair.hub, pair.edge(["box"], "contextforge" if way == PLAIN else way)]
-            session = pair.call(tool)
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """One way that is up: a session in which the tool has answered, and the processes whose cost it is."""
+
+    session: Way
+    tool: str
+    watched: list[int]
+
+
+def measure_round(times: Times) -> dict[str, LinkReading]:
+    """All ways, side by side: each load is made of slices, in which they take turns. So a machine that becomes slower
+    or faster for some seconds does so to all of them, and their ratios hold.
+
+    Raises: RuntimeError, BadAnswer or OSError, if a call does not get through.
+    """
+    n_slices = max(1, round(times.measure_s / SLICE_S))
+    slice_times = Times(min(times.warm_up_s, SLICE_WARM_UP_S), min(times.measure_s, SLICE_S))
+    slices: dict[str, dict[int, list[Outcome]]] = {way: {lanes: [] for lanes in AT_ONCE} for way in WAYS}
+    with ExitStack() as stack:
+        stands = {way: stand(stack, way) for way in WAYS}
         time.sleep(SETTLE_S)
-        outcomes = {lanes: load(session, tool, lanes, watched, times) for lanes in AT_ONCE}
+        for lanes in AT_ONCE:
+            for n in range(n_slices):
+                for way in WAYS if n % 2 == 0 else reversed(WAYS):
+                    of = stands[way]
+                    slices[way][lanes].append(load(of.session, of.tool, lanes, of.watched, slice_times))
         time.sleep(SETTLE_S)
-        return LinkReading(
-            outcomes, memory(watched[:1]).rss, memory(watched[1:]).rss if len(watched) > 1 else 0
-        )
+        return {
+            way: LinkReading(
+                {lanes: joined(outcomes) for lanes, outcomes in slices[way].items()},
+                memory(of.watched[:1]).rss,
+                memory(of.watched[1:]).rss if len(of.watched) > 1 else 0,
+            )
+            for way, of in stands.items()
+        }
+
+
+def stand(stack: ExitStack, way: str) -> Stand:
+    inner, folder = stack.enter_context(place())
+    if way == DIRECT:
+        port, tool = free_port(), "bench__echo"
+        config = f"[servers.bench]\ncommand = {words(echo_over_stdio())}\n"
+        watched = [start(inner, folder, "direct.toml", config, port)]
+        caller = HttpCaller(port, PATH)
+        inner.callback(caller.close)
+        call_until_answered(caller, tool, START_LIMIT_S)
+        return Stand(caller.way, tool, watched)
+    pair, tool = Pair(inner, folder, has_tls=way != PLAIN), "box__bench__echo"
+    watched = [pair.hub, pair.edge(["box"], "contextforge" if way == PLAIN else way)]
+    return Stand(pair.call(tool), tool, watched)
+
+
+def joined(slices: Sequence[Outcome]) -> Outcome:
+    """One outcome of several: latencies are medians of theirs."""
+    calls = sum(each.calls for each in slices)
+
+    def per_call(figure: Callable[[Outcome], float]) -> float:
+        return sum(figure(each) * each.calls for each in slices) / calls
+
+    return Outcome(
+        calls=calls,
+        calls_per_s=calls / sum(each.calls / each.calls_per_s for each in slices),
+        p50_us=median(each.p50_us for each in slices),
+        p99_us=median(each.p99_us for each in slices),
+        cpu_us=per_call(lambda each: each.cpu_us),
+        own_cpu_us=per_call(lambda each: each.own_cpu_us),
+        cpu_us_each=tuple(
+            per_call(lambda each, at=at: each.cpu_us_each[at])  # type: ignore[misc]  # the default binds it
+            for at in range(len(slices[0].cpu_us_each))
+        ),
+    )
 
 
 def measure_idle(count: int, watch_s: float) -> IdleReading:

@@ -21,6 +21,7 @@ NOTES = """\
 * Through a hub and an edge: client, hub, link, edge, stdio echo server, and back, all on this machine, which also runs
   the load generator; the link has TLS unless the row says else. "x p50" is that row's p50 divided by the one of the
   gateway alone in the same round: 1 + what the link adds. CPU is of each process, for each call.
+* Within a round all ways are up, and take turns by slices of half a second; p50 and p99 are medians of the slices'.
 * Idle links: one edge process with that many uplinks, over WebSocket and TLS, each called once. Memory for a link is
   what each end has grown by, over that of ten links. The edge's share has a session with the hub and its own settings
   for every link, for which a usual edge needs one. CPU is of one core, while nothing is called."""
