@@ -5,7 +5,6 @@ With arguments only pytest runs, with these arguments.
 
 import json
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import environments
+import interruption
 import peers
 import pyz
 from places import DEV_LOCK, ROOT, VENV
@@ -80,7 +80,7 @@ def linters(commands: Path) -> dict[str, list[str | Path]]:
 def run_step(name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Step:
     line(name)
     started = time.monotonic()
-    status = subprocess.run(command, cwd=ROOT, env=env).returncode
+    status = interruption.run_in_view(command, cwd=ROOT, env=env)
     return Step(name, status == 0, time.monotonic() - started, f"status {status}" if status else "")
 
 
