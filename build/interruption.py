@@ -14,7 +14,7 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE_S = 10.0  # between asking a program to end and killing it
-BY_ITSELF_S, AFTER_ASKING_S = 5.0, 30.0  # the same for one that Ctrl-C has reached, too
+BY_ITSELF_S, AFTER_ASKING_S = 5.0, 15.0  # the same for one that Ctrl-C has reached, too
 
 
 def listen() -> None:
