@@ -10,7 +10,8 @@ import sys
 USAGE = """usage: python3 build COMMAND [ARGUMENTS]
 
   run [ARGS]     build dist/mcp-edge.pyz and start it: mcp-edge run ARGS
-  test [ARGS]    everything that has to be green; with ARGS only pytest, with these arguments
+  test [ARGS]    everything that has to be green; with ARGS only pytest, with these arguments (--help);
+                 some ten minutes more the first time, for what it downloads into .peers
   pyz            build dist/mcp-edge.pyz (--out FILE: there, even if nothing has changed)
   deb            build dist/mcp-edge_VERSION_all.deb from it (--out FOLDER: there)
   bench [ARGS]   the benchmark, next to other gateways

@@ -1,9 +1,9 @@
 """`python3 build bench`: makes what the benchmark compares, then hands over to tests/bench."""
 
-import subprocess
 from collections.abc import Sequence
 
 import environments
+import interruption
 import peers
 import pyz
 from places import DEV_LOCK, ROOT, VENV
@@ -16,4 +16,4 @@ def main(args: Sequence[str]) -> int:
     pyz.make_current()
     for name, reason in (lacks | failed).items():
         line(f"not compared with {name}: {reason}")
-    return subprocess.run([python, "-m", "tests.bench", *args], cwd=ROOT).returncode
+    return interruption.run_in_view([python, "-m", "tests.bench", *args], cwd=ROOT)

@@ -1,11 +1,10 @@
 """`python3 build test`: everything that has to be green, all of it even if some of it is red, and a summary.
 
-With arguments only pytest runs, with these arguments.
+With arguments only pytest runs, with these arguments, and only what these tests need is prepared.
 """
 
 import json
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -13,13 +12,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 import environments
+import interruption
 import peers
 import pyz
+import selection
 from places import DEV_LOCK, ROOT, VENV
 from say import Stop, line
 
 REPORT = "MCP_EDGE_TEST_REPORT"  # names the file into which tests/conftest.py writes what came of it
 RULE = "=" * 100
+USAGE = """usage: python3 build test [ARGUMENTS]
+
+Without arguments: linters, types, all tests with their coverage, and a summary. Exit code 0 if all is green.
+
+With arguments only pytest runs, with these: paths (tests/unit tests/e2e/test_run.py), -k WORDS, -x, --lf and so on;
+.venv/bin/python -m pytest --help has them all.
+
+Before that it makes what is not there yet: .venv, dist/mcp-edge.pyz and, under .peers, the real clients, servers and
+systems that the tests talk to. The first time that takes some ten minutes more, for what it downloads. Paths spare
+what their tests have no use for:
+  tests/unit tests/property tests/integration   need none of them
+  tests/e2e                                     needs clients, servers and a gateway
+  tests/systemd                                 needs root file systems of Debian, most of those ten minutes; root only
+"""
 
 
 class Step(NamedTuple):
@@ -37,8 +52,11 @@ class Preparation(NamedTuple):
 
 
 def main(args: Sequence[str]) -> int:
+    if "-h" in args or "--help" in args:
+        print(USAGE, end="")
+        return 0
     python = environments.from_lock(VENV, DEV_LOCK)
-    preparation = prepare()
+    preparation = prepare(selection.peers_for(args))
     steps = list(preparation.steps)
     if not args:
         steps += [run_step(name, command) for name, command in linters(python.parent).items()]
@@ -51,12 +69,15 @@ def main(args: Sequence[str]) -> int:
     return 0 if all(step.is_ok for step in steps) else 1
 
 
-def prepare() -> Preparation:
-    """The peers and the .pyz. Tests run even without them; those that need them are skipped, and say so."""
-    started = time.monotonic()
-    lacks, failed = peers.prepare(peers.FOR_TESTS)
-    detail = f"not installed: {', '.join(failed)}" if failed else ""
-    steps = [Step("peers", not failed, time.monotonic() - started, detail)]
+def prepare(names: Sequence[str]) -> Preparation:
+    """These peers and the .pyz. Tests run even without them; those that need them are skipped, and say so."""
+    steps: list[Step] = []
+    lacks: dict[str, str] = {}
+    if names:
+        started = time.monotonic()
+        lacks, failed = peers.prepare(names)
+        detail = f"not installed: {', '.join(failed)}" if failed else ""
+        steps.append(Step("peers", not failed, time.monotonic() - started, detail))
     started = time.monotonic()
     try:
         pyz.make_current()
@@ -80,7 +101,7 @@ def linters(commands: Path) -> dict[str, list[str | Path]]:
 def run_step(name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Step:
     line(name)
     started = time.monotonic()
-    status = subprocess.run(command, cwd=ROOT, env=env).returncode
+    status = interruption.run_in_view(command, cwd=ROOT, env=env)
     return Step(name, status == 0, time.monotonic() - started, f"status {status}" if status else "")
 
 

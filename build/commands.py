@@ -9,6 +9,7 @@ import bench
 import checks
 import dashboard_picture
 import deb
+import interruption
 import machine
 import pictures
 import pyz
@@ -63,10 +64,12 @@ def main(args: Sequence[str], usage: str) -> int:
             )
         print(usage, end="", file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 64
+    interruption.listen()
     try:
         return COMMANDS[args[0]](args[1:])
     except Stop as exc:
         print(f"build: {exc}", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
+        print("build: interrupted", file=sys.stderr, flush=True)
         return 130

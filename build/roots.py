@@ -2,18 +2,24 @@
 
 They are made by debootstrap, from the archive that this machine's own apt takes its packages from.
 A test boots them with a layer of its own above, so they stay as they are.
+
+Until a root is whole it is in a folder with a longer name, which goes if anything comes between. debootstrap mounts
+/proc in it, and more: in namespaces of its own, so that its mounts and processes go with it, even if we are killed.
 """
 
+import fcntl
 import os
 import re
-import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import machine
+from folders import clear_away, remove
 from places import PEERS
-from say import progress, run_quietly
+from say import Stop, line, progress, run_quietly
 
 PREFIX = "systemd-"
 SUITES = {f"{PREFIX}{suite}": suite for suite in ("bookworm", "trixie")}
@@ -48,6 +54,16 @@ MASKED = (
     "logrotate.timer",
 )
 STAMP = "made-from"  # beside the root: what it was made from
+APART = (
+    "setpriv",
+    "--pdeathsig=KILL",
+    "unshare",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)
 VERSION = "1"  # of what follows; another one makes the roots anew
 
 
@@ -64,6 +80,8 @@ def prepare(name: str) -> str | None:
     folder, suite = PEERS / name, SUITES[name]
     wanted = f"{VERSION} {suite} {' '.join(PACKAGES)} {' '.join(MASKED)}"
     stamp = folder.with_name(f"{name}.{STAMP}")
+    if os.geteuid() == 0:
+        clear_leftovers(folder)
     if (folder / "etc/debian_version").exists() and stamp.exists() and stamp.read_text() == wanted:
         return missing_tool("systemd-nspawn")
     if os.geteuid() != 0:
@@ -73,6 +91,7 @@ def prepare(name: str) -> str | None:
             return reason
     if (archive := archive_of_this_machine()) is None:
         return f"this machine's apt has no archive of Debian, from which {suite} could be had"
+    stamp.unlink(missing_ok=True)
     make(folder, suite, archive)
     stamp.write_text(wanted)
     return None
@@ -83,26 +102,67 @@ def missing_tool(tool: str) -> str | None:
 
 
 def make(folder: Path, suite: str, archive: str) -> None:
-    half_done = folder.with_name(f"{folder.name}.{os.getpid()}")
-    with progress(f"making a root file system of Debian {suite}"):
+    packages = ",".join(PACKAGES)
+    with progress(f"making a root file system of Debian {suite}"), half_made(folder) as root:
+        run_quietly(
+            [*apart(), "debootstrap", "--variant=minbase", f"--include={packages}", suite, root, archive]
+        )
+        for package in (root / "var/cache/apt/archives").glob("*.deb"):
+            package.unlink()
+        (root / "etc/machine-id").write_text("")
+        for unit in MASKED:
+            link = root / "etc/systemd/system" / unit
+            link.unlink(missing_ok=True)
+            link.symlink_to("/dev/null")
+        remove(folder)
+        root.rename(folder)
+
+
+def apart() -> tuple[str, ...]:
+    """What to put before a command so that it has namespaces of its own, and ends when we do.
+
+    Nothing where that cannot be done, as in most containers; there it cannot mount anything, either.
+    """
+    try:
+        run_quietly([*APART, "true"])
+    except Stop:
+        return ()
+    return APART
+
+
+@contextmanager
+def half_made(folder: Path) -> Iterator[Path]:
+    """A new folder beside the one that it is to become; removed at the end, if it is still there.
+
+    It is locked for as long as somebody works on it, whom `clear_leftovers` leaves alone.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    claim = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX)
+        place.chmod(0o755)
+        yield place
+    finally:
+        clear_away(place)
+        os.close(claim)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Removes what builds that were killed have left beside it."""
+    for place in folder.parent.glob(f"{folder.name}.*"):
+        if place.is_symlink() or not place.is_dir():
+            continue
+        claim = os.open(place, os.O_RDONLY)
         try:
-            packages = ",".join(PACKAGES)
-            run_quietly(
-                ["debootstrap", "--variant=minbase", f"--include={packages}", suite, half_done, archive]
-            )
-            for package in (half_done / "var/cache/apt/archives").glob("*.deb"):
-                package.unlink()
-            (half_done / "etc/machine-id").write_text("")
-            for unit in MASKED:
-                link = half_done / "etc/systemd/system" / unit
-                link.unlink(missing_ok=True)
-                link.symlink_to("/dev/null")
-            if folder.exists():
-                shutil.rmtree(folder)
-            half_done.rename(folder)
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            line(f"{place.name} is left alone: another build works on it")
+        else:
+            line(f"{place.name} is left over from a build that was killed; removing it")
+            clear_away(place)
         finally:
-            if half_done.exists():
-                shutil.rmtree(half_done)
+            os.close(claim)
 
 
 def archive_of_this_machine() -> str | None:
@@ -134,8 +194,8 @@ def sources(apt: Path) -> Iterator[Source]:
 
 
 def lines_of(text: str) -> Iterator[Source]:
-    for line in text.splitlines():
-        found = re.match(r"deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s*([^#]*)", line.strip())
+    for each in text.splitlines():
+        found = re.match(r"deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s*([^#]*)", each.strip())
         if found:
             yield Source(found[1], frozenset({found[2]}), frozenset(found[3].split()))
 

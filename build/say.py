@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import interruption
+
 
 class Stop(Exception):
     """The build cannot go on; the text says why and what to do about it."""
@@ -27,19 +29,29 @@ def progress(text: str) -> Iterator[None]:
 def run_quietly(
     command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> str:
-    """Runs a command whose output is of interest only if it fails; gives what it wrote on stdout."""
+    """Runs a command whose output is of interest only if it fails; gives what it wrote on stdout.
+
+    It leads a group of its own, which is ended if we are interrupted.
+    """
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             [str(word) for word in command],
             cwd=cwd,
             env=env,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            start_new_session=True,
         )
     except OSError as exc:
         raise Stop(f"cannot start {command[0]}: {exc.strerror}") from exc
-    if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip()
-        raise Stop(f"{said}\nfailed with status {done.returncode}: {' '.join(map(str, command))}")
-    return done.stdout
+    try:
+        stdout, stderr = process.communicate()
+    except BaseException:
+        interruption.end_group(process)
+        raise
+    if process.returncode != 0:
+        said = (stdout + stderr).strip()
+        raise Stop(f"{said}\nfailed with status {process.returncode}: {' '.join(map(str, command))}")
+    return stdout
