@@ -78,7 +78,14 @@ class UpstreamError(EdgeError):
 
 
 class Unavailable(UpstreamError):
-    """The server is not up (or has no room); nothing was written to it."""
+    """The server is not up (or has no room); nothing was written to it.
+
+    `advice`, what the operator can do, is in `text`, too; `fact` is without it.
+    """
+
+    def __init__(self, server: str, text: str, advice: str = "") -> None:
+        super().__init__(server, f"{text} ({advice})" if advice else text)
+        self.fact = text
 
 
 class TimedOut(UpstreamError):

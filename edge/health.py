@@ -148,6 +148,11 @@ class Status:
         until = self.last_success + self.stale_after_s
         return until if self._now() > until else None
 
+    @property
+    def next_attempt_in_s(self) -> float | None:
+        """None while none is waited for."""
+        return None if self._next_attempt_at is None else max(0.0, self._next_attempt_at - self._now())
+
     def line(self, *, reasons: bool = True) -> str:
         """For a person: mark, key, state, how long, why. One line whatever the reason holds."""
         text = f"[{'+' if self.is_good else '-'}] {self.key} {self.state} for {ago(self._now() - self.since)}"

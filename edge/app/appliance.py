@@ -2,8 +2,8 @@
 
 `App.run` starts admin, sessions, servers, the hub's acceptor, listeners and uplinks in this order, says that it is
 ready, and serves until SIGTERM or SIGINT; then everything drains within `gateway.drain_s`. A second signal ends the
-wait. SIGHUP, and whoever asks over HTTP, has the config loaded again (`reloading.py`). A fault that a slot could not
-mend rises from here, and the process ends.
+wait, unless it comes at once. SIGHUP, and whoever asks over HTTP, has the config loaded again (`reloading.py`). A
+fault that a slot could not mend rises from here, and the process ends.
 """
 
 import logging
@@ -46,6 +46,9 @@ log = logging.getLogger("edge.app")
 
 FIRST_START_S = 10.0
 """How long the ready line waits for servers' first outcome; clients are served meanwhile."""
+
+TOLD_ONCE_S = 1.0
+"""Signals so soon after the first count as one: `timeout`, for one, tells the process, then its whole group."""
 
 LAST_WORDS_S = 1.0
 GIVEN_UP_CHECK_S = 0.2
@@ -352,6 +355,7 @@ class App:
                 self.reloads.poke()
             except TooManyReloads as exc:
                 log.error("reload refused", extra={"place": "", "text": str(exc)})
+        told_at = trio.current_time()
         self._is_stopping = self.health.stopping = True
         drain_s = self.loaded.config.gateway.drain_s
         log.info("stopping", extra={"signal": signal.Signals(number).name, "drain_s": drain_s})
@@ -360,8 +364,9 @@ class App:
             nursery.start_soon(self.supervisor.stop, drain_s)
             nursery.start_soon(self._give_up_calls_in_time, drain_s)
             # The end of the supervisor cancels this wait; a second signal does not wait for the drain.
-            while await anext(signals) == signal.SIGHUP:
-                pass
+            async for number in signals:
+                if number != signal.SIGHUP and trio.current_time() - told_at >= TOLD_ONCE_S:
+                    break
             log.warning("told twice: ending without draining")
             everything.cancel()
 

@@ -225,12 +225,12 @@ def option_of(place: str) -> str:
 
 def announcement(app: "App") -> str:
     """The ready line, with what to do next if it is not."""
-    from edge.cli.serving import server_lines
+    from edge.cli.serving import server_lines, why_down
 
     lines = [f"mcp-edge {__version__}: sharing one server, Ctrl-C ends it", "", *server_lines(app)]
     for status in app.uplink_states():
         where = f" at {status.detail['url']}" if "url" in status.detail else ""
-        why = f": {status.reason}" if status.reason else ""
+        why = f": {why}" if (why := why_down(status)) else ""
         lines.append(
             f"  link      {status.detail.get('published_as', status.name)}{where}: {status.state}{why}"
         )

@@ -42,7 +42,7 @@ def init(args: argparse.Namespace) -> int:
         return exit_codes.UNAVAILABLE
     program = harmless(typed_name())
     say(
-        f"wrote {shown}\ncheck it with: {program} validate -c {shown}\nstart with:    {program} run -c {shown}"
+        f"wrote {shown}\ncheck it with:  {program} validate -c {shown}\nstart with:     {program} run -c {shown}"
         f"\nif it will not: {program} doctor -c {shown}"
     )
     return exit_codes.OK

@@ -82,10 +82,11 @@ def ask(args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     if not others:
         raise Unclear(f"{text}; is it another --config?")
     shown = [f"{place} (process {pid})" for place, pid in others[:MOST_SHOWN]]
+    if len(others) == 1:
+        raise Unclear(f"{text}; this one could be asked: --control {shown[0]}")
     shown += [f"{len(others) - MOST_SHOWN} more"] if len(others) > MOST_SHOWN else []
-    raise Unclear(
-        f"{text}; these could be asked: {', '.join(shown)}: say which by -c FILE or --control ADDRESS"
-    )
+    ways = "--control ADDRESS" if args.config else "-c FILE or --control ADDRESS"
+    raise Unclear(f"{text}; these could be asked: {', '.join(shown)}: say which by {ways}")
 
 
 def why_silent(path: str) -> str | None:

@@ -20,7 +20,7 @@ from edge.cli.configfile import (
 from edge.cli.control_place import control_of
 from edge.cli.output import harmless
 from edge.cli.program import own_command, typed_name
-from edge.cli.serving import serve, server_lines
+from edge.cli.serving import serve, server_lines, why_down
 from edge.config.model import EdgeConfig, StdioServerConfig
 from edge.errors import ConfigError, Problem
 
@@ -97,7 +97,7 @@ def announcement(app: App) -> str:
 def uplink_lines(app: App) -> list[str]:
     """Each link out, and where it stands."""
     return [
-        f"  uplink    {state.name}: {state.state}{f' ({state.reason})' if state.reason else ''}"
+        f"  uplink    {state.name}: {state.state}{f' ({why})' if (why := why_down(state)) else ''}"
         for state in app.uplink_states()
     ]
 

@@ -16,9 +16,9 @@ have to start them and to tell us of their ends. Why the lifeline is a pipe and 
 happen then is more than to die.
 
 The appliance has a process group of its own. So every signal for the pair comes to the guard alone, be it from a
-terminal (Ctrl-C), `kill PID`, `kill -- -GROUP` or a supervisor, and is passed on exactly once: two of them would mean
-"do not drain". Ctrl-Z stops both, `fg` and `bg` let both go on. SIGSTOP cannot be caught: it stops the guard only,
-and the appliance serves on.
+terminal (Ctrl-C), `kill PID`, `kill -- -GROUP` or a supervisor, and is passed on exactly once: a second one may mean
+"do not drain" (`edge.app.appliance`). Ctrl-Z stops both, `fg` and `bg` let both go on. SIGSTOP cannot be caught: it
+stops the guard only, and the appliance serves on.
 
 There is no guard where systemd has started us as a service, as it ends the whole cgroup itself; nor where the system
 knows no subreapers (macOS). It cannot help if both are killed at the same instant: then servers see the end of

@@ -92,8 +92,11 @@ def say_json(value: Any) -> None:
 
 
 def say_problems(problems: Iterable[Problem], *, err: bool = True) -> None:
-    """One line for each thing wrong with a config."""
+    """One line for each thing wrong with a config, or with an option that stands for a part of one."""
     stream = sys.stderr if err else sys.stdout
     for problem in problems:
-        place = painted(harmless(problem.place), "bold", stream)
+        program = (
+            "mcp-edge: " if problem.place.startswith("--") else ""
+        )  # a place in a file begins with its name
+        place = program + painted(harmless(problem.place), "bold", stream)
         say(f"{place}: {harmless(problem.text)}" if problem.place else harmless(problem.text), err=err)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from edge.cli.configfile import secret_reader
 from edge.cli.output import harmless, hiding, say
 from edge.config.model import EdgeConfig, LogConfig, StdioServerConfig
 from edge.errors import ConfigError, EdgeError, leaves
+from edge.health import Status
 from edge.log import set_up
 from edge.net.addresses import Addresses
 from edge.net.cgroup import Delegated, NotDelegated, claim
@@ -136,6 +138,13 @@ def server_lines(app: App) -> list[str]:
             f"  server    {name}: {tools if upstream.is_ready else f'{state.state}: {state.reason}'}"
         )
     return lines
+
+
+def why_down(status: Status) -> str:
+    """What a link that is not up says for itself, and when it is tried again; "" if there is nothing to say."""
+    wait_s = status.next_attempt_in_s
+    again = "" if wait_s is None else f"; trying again in {math.ceil(wait_s)} s"
+    return f"{status.reason}{again}" if status.reason else ""
 
 
 def state_directory(env: Mapping[str, str]) -> Path | None:

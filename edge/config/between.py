@@ -1,6 +1,6 @@
 """Rules of the config that need more than one table to be seen."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from edge.config.address import parse_address, reaches
@@ -12,13 +12,17 @@ from edge.config.rules import BadValues, Finding, Rules
 STAND_IN_HOST = "invalid"  # RFC 2606: in a URL whose real one could not be read
 
 
-def findings_between(config: EdgeConfig, *, servers: Collection[str]) -> Iterator[Finding]:
-    """What is wrong between tables; `servers` are the names of all servers, also of those that broke a rule."""
+def findings_between(
+    config: EdgeConfig, *, servers: Collection[str], published: Mapping[str, Sequence[object]]
+) -> Iterator[Finding]:
+    """What is wrong between tables; `servers` are the names of all servers, `published` what each uplink lists: also
+    of those that broke a rule."""
     yield from of_names(config)
     yield from of_addresses(config)
     for name, uplink in config.uplinks.items():
         if uplink.name == name:  # else it only stands for one that broke a rule
             yield from of_uplink(config, name, uplink, servers)
+    yield from of_published(published, servers)
     yield from of_same_links(config, servers)
     if not config.gateway.enabled and not config.uplinks:
         text = "is false, and there is no [uplinks.NAME]: nobody could call a server"
@@ -75,10 +79,6 @@ def of_uplink(
 ) -> Iterator[Finding]:
     """What an uplink publishes, and by which names."""
     path = ("uplinks", name)
-    for index, server in enumerate(uplink.servers):
-        if server not in servers:
-            text = f"there is no [servers] table of this name{suggestion(server, servers)}"
-            yield Finding((*path, "servers", index), text)
     if not servers and (uplink.publish == "each" or config.hub is None):
         yield Finding(path, "has nothing to publish: there is no [servers.NAME]")
     if not uplink.link_name and config.name:
@@ -95,6 +95,15 @@ def of_uplink(
         if base and len(link) > MAX_NAME_CHARS:
             text = f"must be shorter: the link {link} has {len(link)} characters, of {MAX_NAME_CHARS}"
             yield Finding((*path, "link_name"), text)
+
+
+def of_published(published: Mapping[str, Sequence[object]], servers: Collection[str]) -> Iterator[Finding]:
+    """What uplinks list that is not there."""
+    for name, wanted in published.items():
+        for index, server in enumerate(wanted):
+            if isinstance(server, str) and server not in servers:
+                text = f"there is no [servers] table of this name{suggestion(server, servers)}"
+                yield Finding(("uplinks", name, "servers", index), text)
 
 
 def of_same_links(config: EdgeConfig, servers: Collection[str]) -> Iterator[Finding]:

@@ -191,6 +191,14 @@ def keys_of(cls: Any) -> dict[str, str]:
     return keys
 
 
+def published_in(table: Mapping[str, Any]) -> Mapping[str, list[object]]:
+    """The servers that each uplink lists, as far as that can be read."""
+    uplinks = table.get("uplinks")
+    tables = uplinks.items() if isinstance(uplinks, Mapping) else ()
+    listed = {name: raw.get("servers") for name, raw in tables if isinstance(raw, Mapping)}
+    return {name: servers for name, servers in listed.items() if isinstance(servers, list)}
+
+
 def reference_in(raw: Mapping[str, Any], name: str) -> SecretRef | None:
     """Where the secret `name` of a table comes from; None: it has none, or it stands there plainly."""
     for source in SOURCES:
@@ -215,7 +223,7 @@ class Reader:
         config = self._table(EdgeConfig, table, ()) or EdgeConfig()
         servers = table.get("servers")
         names = servers.keys() if isinstance(servers, Mapping) else ()
-        self.findings += findings_between(config, servers=names)
+        self.findings += findings_between(config, servers=names, published=published_in(table))
         return config
 
     def _note(self, text: str, path: Path) -> None:
@@ -405,7 +413,7 @@ class Reader:
         if not isinstance(raw, Mapping):
             self._note(f"must be a table, not {kind(raw)}", path)
             return None
-        given = {"name": name}
+        given: dict[str, Any] = {"name": name}
         if ("command" in raw) != ("url" in raw):
             if "command" in raw:
                 return self._table(StdioServerConfig, raw, path, given=given)
@@ -414,4 +422,11 @@ class Reader:
         self._note(f"needs command (a server to start) or url (a server to call), and has {count}", path)
         known = (keys_of(StdioServerConfig) | keys_of(HttpServerConfig)).keys() - {"name"}
         self._check_keys(raw, known, path, None)
+        # Its other keys are judged as those of the kind that it looks like.
+        http, stdio = keys_of(HttpServerConfig), keys_of(StdioServerConfig)
+        is_http = len(raw.keys() & http.keys()) > len(raw.keys() & stdio.keys())
+        own, key = (http, "url") if is_http else (stdio, "command")
+        rest = {name: value for name, value in raw.items() if name in own and name not in ("name", key)}
+        given |= {key: STAND_INS[key]}
+        self._table(HttpServerConfig if is_http else StdioServerConfig, rest, path, given=given)
         return None

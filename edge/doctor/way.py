@@ -82,7 +82,7 @@ async def connect(report: Report, target: Target, good: str) -> bool:
             target.origin, tls=tls, timeout_s=target.timeout_s, proxy=target.proxy, server=target.name
         )
     except EdgeError as exc:
-        report.problem(exc.text if isinstance(exc, Unavailable) else str(exc), advice_for(exc))
+        report.problem(exc.fact if isinstance(exc, Unavailable) else str(exc), advice_for(exc))
         return False
     took_s = time.monotonic() - began
     certificate = stream.peer_certificate() if isinstance(stream, TlsStream) else {}

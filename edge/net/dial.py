@@ -18,6 +18,12 @@ __all__ = ["Proxy", "open_stream", "open_wire", "proxy_for", "reason_of"]
 
 PROBE_AFTER_S = 60  # a silent peer is asked by TCP whether it is still there: streams may be idle for hours
 
+# X509_V_ERR_..., openssl/x509_vfy.h: nobody whom we trust has signed it, or itself has.
+NOT_VOUCHED_FOR = frozenset({18, 19, 20, 21})
+NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"})  # the latter since OpenSSL 3.2
+CA_ADVICE = "if you trust it, give its authority's certificate by ca_file, --ca-file"
+PLAIN_ADVICE = "that port seems to speak plain HTTP: use http://, or ws://"
+
 
 class Place(Protocol):
     """Where to: a `net.http_client.Origin`, for one."""
@@ -104,7 +110,7 @@ async def connect(
     except (OSError, UnicodeError) as exc:  # the latter of a name that DNS cannot hold
         raise Unavailable(server, f"cannot connect to {next_place}: {reason_of(exc)}") from exc
     except trio.BrokenResourceError as exc:
-        raise Unavailable(server, f"{step} failed: {reason_of(exc)}") from exc
+        raise Unavailable(server, f"{step} failed: {reason_of(exc)}", advice_for(exc.__cause__)) from exc
     except EdgeError as exc:  # of the proxy
         raise Unavailable(server, str(exc)) from exc
     finally:
@@ -147,3 +153,13 @@ def reason_of(exc: BaseException) -> str:
     if isinstance(exc, OSError) and exc.errno:
         return os.strerror(exc.errno).lower()
     return "the peer closed the connection"
+
+
+def advice_for(cause: BaseException | None) -> str:
+    """What to do about a TLS handshake that failed for `cause`; "" if the reason has to be enough."""
+    match cause:
+        case ssl.SSLCertVerificationError():
+            return CA_ADVICE if cause.verify_code in NOT_VOUCHED_FOR else ""
+        case ssl.SSLError():
+            return PLAIN_ADVICE if cause.reason in NO_TLS else ""
+    return ""

@@ -111,6 +111,12 @@ def test_the_readme_has_no_other_commands_than_these() -> None:
     ]
 
 
+def test_git_ignores_the_files_that_the_commands_write_into_a_clone() -> None:
+    written = {name for command in COMMANDS for name in re.findall(r"(?:-o|>) (\S+)", command)}
+    assert written == {"box.token", "config.toml", "hub.toml"}
+    assert {f"/{name}" for name in written} <= set((ROOT / ".gitignore").read_text().splitlines())
+
+
 @requires("pyz")
 @pytest.mark.skipif(not has_networks(), reason="network namespaces cannot be made here (unshare --net)")
 def test_the_first_minute_goes_as_the_readme_says(tree: Path) -> None:

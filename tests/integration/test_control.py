@@ -314,23 +314,41 @@ def test_a_service_whose_config_is_a_link_is_found(tmp_path: Path, monkeypatch: 
         assert "unix:/run/mcp-edge/control.sock" in places_to_ask(asked, {})
 
 
+@pytest.mark.parametrize(
+    ("config", "others", "way"),
+    [
+        (None, ["other"], "this one could be asked: --control {other}\n"),
+        ("gone.toml", ["other"], "this one could be asked: --control {other}\n"),
+        (None, ["other", "third"], "{other}, {third}: say which by -c FILE or --control ADDRESS\n"),
+        ("gone.toml", ["other", "third"], "{other}, {third}: say which by --control ADDRESS\n"),
+    ],
+)
 async def test_who_asks_the_wrong_one_is_told_whom_to_ask(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: str | None,
+    others: list[str],
+    way: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MCP_EDGE_CONFIG", str(tmp_path / "nothing.toml"))
+    monkeypatch.setattr("edge.cli.control_place.SYSTEM_RUNTIME", str(tmp_path / "system"))
     (tmp_path / "mcp-edge").mkdir()
-    address = f"unix:{tmp_path}/mcp-edge/other.sock"
     (tmp_path / "mcp-edge" / "left-behind.sock").touch()
     answers = Answers()
-    args = argparse.Namespace(config=None, control=None, plan=False, confirm_s=0.0, timeout_s=5.0, json=False)
+    args = argparse.Namespace(config=config, control=None, plan=False, confirm_s=0, timeout_s=5.0, json=False)
+    at = {name: f"unix:{tmp_path}/mcp-edge/{name}.sock" for name in others}
     async with trio.open_nursery() as nursery:
-        intake: trio.CancelScope = await nursery.start(control("", answers, asked_for=address).run)
+        for address in at.values():
+            await nursery.start(control("", answers, asked_for=address).run)
         assert await trio.to_thread.run_sync(reload, args) == 69
-        intake.cancel()
+        nursery.cancel_scope.cancel()
     said = capsys.readouterr().err
-    assert f"these could be asked: {address} (process {os.getpid()})" in said
+    assert said.endswith(
+        way.format(**{name: f"{place} (process {os.getpid()})" for name, place in at.items()})
+    )
     assert "left-behind" not in said
     assert answers.asked == []

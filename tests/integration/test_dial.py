@@ -34,14 +34,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def echo_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Gives its port."""
+async def echo_server(tls: ssl.SSLContext | None = None, answer: bytes | None = None) -> AsyncIterator[int]:
+    """Gives its port. `answer` is what it says to everything instead."""
 
     async def serve(stream: trio.SocketStream) -> None:
         conversation = stream if tls is None else trio.SSLStream(stream, tls, server_side=True)
         try:
             while data := await conversation.receive_some():
-                await conversation.send_all(data)
+                await conversation.send_all(data if answer is None else answer)
         except trio.BrokenResourceError:
             pass  # some clients here are refused on purpose
         await trio.aclose_forcefully(conversation)
@@ -148,10 +148,18 @@ async def test_nobody_listening_is_said_of_whom() -> None:
 
 async def test_a_certificate_nobody_vouches_for_and_a_server_without_tls_are_told_apart(files: Path) -> None:
     async with echo_server(server_tls(files)) as secure, echo_server() as plain:
-        with pytest.raises(Unavailable, match="its certificate is not trusted"):
+        with pytest.raises(
+            Unavailable, match=r"its certificate is not trusted \(.*\) \(.* by ca_file, --ca-file"
+        ):
             await open_stream(at(secure), tls=client_context(), timeout_s=LIMIT_S)
         with pytest.raises(Unavailable, match=r"TLS handshake with localhost:\d+ failed"):
             await open_stream(at(plain), tls=client_context(), timeout_s=LIMIT_S)
+
+
+async def test_a_port_that_answers_tls_in_plain_http_is_known_by_that() -> None:
+    async with echo_server(answer=b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") as port:
+        with pytest.raises(Unavailable, match=r"TLS handshake with .* failed: .* plain HTTP: use http://"):
+            await open_stream(at(port), tls=client_context(), timeout_s=LIMIT_S)
 
 
 async def test_a_tls_handshake_that_never_ends_is_given_up() -> None:

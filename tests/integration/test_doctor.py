@@ -193,6 +193,7 @@ async def test_an_authority_that_is_not_known_is_told(authority: trustme.CA, tmp
     async with answering(b"", certificate(authority, tmp_path, "localhost")) as port:
         text, advice = await problem(http(f"https://localhost:{port}/mcp"), "servers.plc")
     assert f"TLS handshake with localhost:{port} failed: its certificate is not trusted" in text
+    assert "ca_file" not in text
     assert "ca_file" in advice
 
 

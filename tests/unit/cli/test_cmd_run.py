@@ -14,10 +14,12 @@ from edge import __version__
 from edge.app.appliance import App
 from edge.app.loaded import BUILT_IN, Loaded
 from edge.backoff import Backoff
+from edge.cli.cmd_connect import announcement as shared
 from edge.cli.cmd_run import ConfigLoad, announcement, default_config
 from edge.cli.program import own_command
 from edge.config.model import EdgeConfig, StdioServerConfig
 from edge.errors import ConfigError
+from edge.health import Status
 from edge.parts.channel import Ended
 from edge.parts.upstream import Upstream
 from edge.redaction import Redactor
@@ -38,6 +40,15 @@ class Listening(App):
     @property
     def admin_urls(self) -> list[str]:
         return ["http://127.0.0.1:9766"]
+
+
+class Linked(Listening):
+    """One with one link."""
+
+    link: Status
+
+    def uplink_states(self) -> list[Status]:
+        return [self.link]
 
 
 def app(source: str = BUILT_IN) -> Listening:
@@ -147,6 +158,22 @@ async def test_the_announcement_names_every_server_with_its_state(autojump_clock
         "  endpoint  http://127.0.0.1:8766/mcp",
         "  status    http://127.0.0.1:9766/status",
     ]
+
+
+async def test_a_link_that_is_down_says_when_it_is_tried_again(autojump_clock: Clock) -> None:
+    running = Linked(Loaded(config=EdgeConfig(), source="c.toml"), redactor=Redactor())
+    link = running.link = running.health.add("uplink:hq")
+    link.degraded("the gateway answered 401")
+    assert "  uplink    hq: degraded (the gateway answered 401)\n" in announcement(running)
+    link.retries_in(63.2)
+    assert "  uplink    hq: degraded (the gateway answered 401; trying again in 64 s)\n" in announcement(
+        running
+    )
+    assert "  link      hq: degraded: the gateway answered 401; trying again in 64 s\n" in shared(running)
+    link.failed("given up after 1 attempt: no")
+    assert "  link      hq: failed: given up after 1 attempt: no\n" in shared(running)
+    link.ready()
+    assert "  link      hq: ready\n" in shared(running)
 
 
 async def test_the_built_in_default_says_what_to_paste_into_a_client(

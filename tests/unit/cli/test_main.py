@@ -209,6 +209,12 @@ def test_a_bad_config_as_json(config: Path, capsys: pytest.CaptureFixture[str]) 
     assert shown["problems"] == [{"place": f"{config}:1: nam", "text": "unknown key; did you mean name?"}]
 
 
+def test_a_problem_of_an_option_says_whose_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["connect", "--stdio", "x", "--to", "http://hub", "--token-file", "/nowhere.token"]
+    assert main(words) == 78
+    assert capsys.readouterr().err.startswith("mcp-edge: --token-file: cannot read /nowhere.token: ")
+
+
 def test_the_config_is_found_by_the_variable(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,7 +245,8 @@ def test_init_writes_a_config_that_is_good(
     path = tmp_path / "new" / "config.toml"
     assert main(["init", "-o", str(path)]) == 0
     assert capsys.readouterr().out == (
-        f"wrote {path}\ncheck it with: {program} validate -c {path}\nstart with:    {program} run -c {path}\n"
+        f"wrote {path}\ncheck it with:  {program} validate -c {path}\n"
+        f"start with:     {program} run -c {path}\n"
         f"if it will not: {program} doctor -c {path}\n"
     )
     assert stat.S_IMODE(path.stat().st_mode) == 0o644

@@ -141,6 +141,7 @@ name = "x"
 [hub.jwt]
 """) == [
         "c.toml:5: uplinks.hq.url: ws:// and wss:// are for contextforge: this dialect is plain HTTP",
+        "c.toml:6: uplinks.hq.servers[0]: there is no [servers] table of this name; did you mean git?",
         "c.toml:8: uplinks.lab.dialect: must be one of contextforge, mcp-reverse, long-poll;"
         " did you mean contextforge?",
         "c.toml:9: uplinks.lab.url: a secret is not written in the config file: use ${NAME} for an environment"

@@ -141,6 +141,33 @@ volume = 5
 
 
 @pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ("env = { PORT = 80 }", "env.PORT: must be a string, not an integer"),
+        ("stop_grace_s = -1", "stop_grace_s: must be 0 or more and at most 31536000 seconds"),
+        ('bearer_env = "NOPE"', "bearer_env: environment variable NOPE is not set"),
+        ('uri = "http://x"', "uri: unknown key; did you mean url?"),
+    ],
+)
+def test_a_server_that_is_of_neither_kind_is_told_the_rest_of_its_problems_as_well(
+    keys: str, found: str
+) -> None:
+    assert problems(f"[servers.x]\n{keys}\n") == [
+        "c.toml:1: servers.x: needs command (a server to start) or url (a server to call), and has neither",
+        f"c.toml:2: servers.x.{found}",
+    ]
+
+
+def test_a_server_that_is_of_both_kinds_is_told_the_rest_of_its_problems_as_well() -> None:
+    text = '[servers.x]\ncommand = "x"\nurl = "http://x"\nheaders = { A = "${NOPE}" }\nverify = 5\n'
+    assert problems(text) == [
+        "c.toml:1: servers.x: needs command (a server to start) or url (a server to call), and has both",
+        "c.toml:4: servers.x.headers.A: environment variable NOPE is not set",
+        "c.toml:5: servers.x.verify: must be true or false, not an integer",
+    ]
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("name = 5", "c.toml:1: name: must be a string, not an integer"),

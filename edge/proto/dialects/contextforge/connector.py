@@ -40,7 +40,7 @@ from edge.proto.dialect import (
 )
 from edge.proto.dialects.contextforge import frames
 from edge.proto.dialects.contextforge.liveness import Liveness, Verdict
-from edge.proto.dialects.refusal import detail_of
+from edge.proto.dialects.refusal import advice_for, detail_of
 from edge.proto.jsonrpc import (
     INTERNAL_ERROR,
     METHOD_NOT_FOUND,
@@ -89,9 +89,11 @@ DISPLACED_ADVICE: Final = "if this comes again and again, another edge uses the 
 SIZE_ADVICE: Final = "a message was larger than the other end takes: lower max_message_bytes"
 TOKEN_ADVICE: Final = "the token is missing, wrong or expired, or its user does not exist"  # noqa: S105  words, no token
 PATH_ADVICE: Final = (
-    "nothing there: the path, or the reverse proxy is off (MCPGATEWAY_REVERSE_PROXY_ENABLED=true turns it on)"
+    "nothing there: the path; or ContextForge's reverse proxy is off: "
+    "MCPGATEWAY_REVERSE_PROXY_ENABLED=true turns it on"
 )
 CLOSE_CODES: Final = {1001: ", going away", 1011: ", an error of its own", 1012: ", service restart"}
+HUB_PATH_ADVICE: Final = "look at the path of the url, and that the hub speaks contextforge"
 NO_WEBSOCKET_ADVICE: Final = "what answers at this address is no reverse proxy endpoint: look at the url"
 
 
@@ -266,10 +268,11 @@ class ContextForgeConnector:
         status = told.status
         if status >= 500 or status == 408:
             return self._lose(reason, Hurry.NORMAL, is_open=False)
-        advice = {401: TOKEN_ADVICE, 403: self._advice_403(), 404: PATH_ADVICE, 429: ""}
-        if detail and status in (401, 403):  # it says itself what is wrong
-            return self._lose(reason, Hurry.SLOW, "", is_open=False)
-        return self._lose(reason, Hurry.SLOW, advice.get(status, NO_WEBSOCKET_ADVICE), is_open=False)
+        usual = {401: TOKEN_ADVICE, 403: self._advice_403(), 404: PATH_ADVICE, 429: ""}
+        advice = advice_for(
+            status, told.body, usual=usual.get(status, NO_WEBSOCKET_ADVICE), path=HUB_PATH_ADVICE
+        )
+        return self._lose(reason, Hurry.SLOW, advice, is_open=False)
 
     def _advice_403(self) -> str:
         sessions = self._targets[-1].partition("?")[0].removesuffix("/ws") + "/sessions"

@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from edge.proto.dialect import CallFailed, Event, Replied
-from edge.proto.dialects.refusal import detail_of
+from edge.proto.dialects.refusal import advice_for, detail_of
 
 PASSING: Final = frozenset({408, 425, 429})
 """Statuses below 500 that may be another one next time."""
+
+PATH_ADVICE: Final = "look at the path of the url, and that the hub speaks long-poll"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +43,16 @@ class Outcome:
     @property
     def advice(self) -> str:
         """For the operator; empty if it will pass."""
-        if self.is_passing:
+        if self.status is None or self.is_passing:
             return ""
-        if self.status in (401, 403):
-            if detail_of(self.body):  # it says itself what is wrong
-                return ""
-            return "the token is missing, wrong or expired, or does not allow this name"
-        if self.status in (404, 405):
-            return "nothing there: look at the path of the url, and that the hub speaks long-poll"
-        if self.status is not None and 300 <= self.status < 400:
+        if 300 <= self.status < 400:
             return "the hub redirects: write the address it points to as the url"
-        return "what answers at the url may be no long-poll hub"
+        usual = "what answers at the url may be no long-poll hub"
+        if self.status in (401, 403):
+            usual = "the token is missing, wrong or expired, or does not allow this name"
+        elif self.status in (404, 405):
+            usual = PATH_ADVICE
+        return advice_for(self.status, self.body, usual=usual, path=PATH_ADVICE)
 
 
 class RegisterEnded(Outcome):

@@ -3,10 +3,10 @@
 from typing import Final
 
 from edge.proto.dialect import Hurry
-from edge.proto.dialects.refusal import detail_of
+from edge.proto.dialects.refusal import advice_for, detail_of
 
 TOKEN_ADVICE: Final = "the token is missing or wrong, or the name is not one that it allows"  # noqa: S105  words
-PATH_ADVICE: Final = "nothing there: the url ends before /sse, as in https://host/mcp-reverse"
+PATH_ADVICE: Final = "the url ends before /sse, as in https://host/mcp-reverse"
 MOVED_ADVICE: Final = "write the address that it points to into url"
 STREAM_ADVICE: Final = (
     "what answers is no mcp-reverse endpoint, or something between takes the X-Session-Id header away"
@@ -22,8 +22,7 @@ def judge(status: int, body: str = "") -> tuple[str, Hurry, str]:
         reason += f": {detail}"
     if status >= 500 or status in (408, 425):
         return reason, Hurry.NORMAL, ""
-    advice = {401: TOKEN_ADVICE, 403: TOKEN_ADVICE, 404: PATH_ADVICE, 429: ""}
-    if detail and status in (401, 403):  # it says itself what is wrong
-        return reason, Hurry.SLOW, ""
-    usual = MOVED_ADVICE if 300 <= status < 400 else STREAM_ADVICE
-    return reason, Hurry.SLOW, advice.get(status, usual)
+    if 300 <= status < 400:
+        return reason, Hurry.SLOW, MOVED_ADVICE
+    usual = {401: TOKEN_ADVICE, 403: TOKEN_ADVICE, 404: PATH_ADVICE, 429: ""}.get(status, STREAM_ADVICE)
+    return reason, Hurry.SLOW, advice_for(status, body, usual=usual, path=PATH_ADVICE)
