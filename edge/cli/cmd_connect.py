@@ -68,7 +68,7 @@ def connect(args: argparse.Namespace) -> int:
     from edge.cli.serving import serve
 
     return serve(
-        lambda: Loaded(config=config, source="command line", warnings=tuple(unwise)),
+        lambda _: Loaded(config=config, source="command line", warnings=tuple(unwise)),
         announcement,
         level=LOG_LEVELS[options["log_level"]] if "log_level" in options else None,
         format=args.log_format,

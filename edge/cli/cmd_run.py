@@ -33,28 +33,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 class ConfigLoad:
-    """Loads the config as these arguments and the machine say now, from the file that it was found in before.
+    """Loads the config as these arguments and the machine say now, from the file that the one in force is of.
 
-    Only as long as no file was found is another one looked for: a file that has gone must not make the built-in default
-    of what runs, nor one that came to a place that goes before it replace it.
+    Only where that is none is another one looked for: a file that has gone must not make the built-in default of what
+    runs, nor one that came to a place that goes before it replace it.
     """
 
     def __init__(self, args: argparse.Namespace, env: Mapping[str, str]) -> None:
         self._args = args
         self._env = env
-        self._path: Path | None = None
 
-    def __call__(self) -> Loaded:
-        """Raises: ConfigError."""
+    def __call__(self, in_force: str | None) -> Loaded:
+        """`in_force` is the source of the config that is; None at the start. Raises: ConfigError."""
         env = self._env
-        path = self._path or find_config(self._args, env)
+        is_of_file = in_force is not None and in_force != BUILT_IN
+        path = Path(in_force) if is_of_file and in_force is not None else find_config(self._args, env)
         if path is None:
             return Loaded(config=default_config(), control=control_of("", path, env))
-        if self._path is not None and not is_there(path):
+        if is_of_file and not is_there(path):
             raise ConfigError([Problem(str(path), HAS_GONE)])
         unwise: list[str] = []
         config = read_config(path, env, warn=unwise.append)
-        self._path = path
         return Loaded(
             config=config,
             source=str(path),

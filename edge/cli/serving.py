@@ -11,7 +11,7 @@ import trio
 
 from edge import __version__
 from edge.app.appliance import App
-from edge.app.loaded import Load, Loaded
+from edge.app.loaded import Loaded
 from edge.app.secret_values import secrets_of
 from edge.cli import exit_codes, guard
 from edge.cli.configfile import secret_reader
@@ -30,7 +30,7 @@ log = logging.getLogger("edge.run")
 
 
 def serve(
-    load: Load,
+    load: Callable[[str | None], Loaded],
     announcement: Callable[[App], str],
     *,
     level: str | None,
@@ -40,13 +40,16 @@ def serve(
 ) -> int:
     """Serve until SIGTERM or SIGINT: 0. It cannot start, or (if `gives_up`) all uplinks have: 69.
 
-    `load` gives the config, and again for each reload (unless `reloads` is False); `level` and `format` are what the
+    `load` gives the config, and again for each reload (unless `reloads` is False), which it tells the source of the one
+    in force; `level` and `format` are what the
     command line puts in place of the config's.
     Raises: ConfigError, and whatever bug ends the process, in groups.
     """
 
+    app: App | None = None
+
     def load_as_told() -> Loaded:
-        loaded = load()
+        loaded = load(None if app is None else app.loaded.source)
         log_config = loaded.config.log
         chosen = LogConfig(level=level or log_config.level, format=format or log_config.format)  # type: ignore[arg-type]  # the argument tree has the same choices
         return dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, log=chosen))

@@ -24,14 +24,15 @@ def start_problems(servers: Iterable[StdioServerConfig], env: Mapping[str, str])
     """By server: sentences with their places."""
     found: dict[str, list[str]] = {}
     for server in servers:
+        place = dotted(("servers", server.name, "command"))
         if not may_look.acquire(blocking=False):
-            break
+            found[server.name] = [f"{place}: not looked at, as {MAX_HANGING} looks at others still hang"]
+            continue
         problems: list[str] = []
         thread = threading.Thread(target=partial(look, server, env, problems), daemon=True)
         thread.start()
         thread.join(LOOK_S)
         if thread.is_alive():
-            place = dotted(("servers", server.name, "command"))
             found[server.name] = [
                 f"{place}: no answer within {LOOK_S:g} s where it is; is a mount not answering?"
             ]

@@ -24,7 +24,6 @@ All calls here are a few reads and writes of a file system in memory: they do no
 """
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -128,9 +127,6 @@ class Delegated:
     ) -> None:
         self.path = path
         self.controllers = controllers
-        self.starting = (
-            threading.Lock()
-        )  # held, for a moment, while a server is forked and moved into its room
         self._leaf = leaf
         self._ours = ours
 

@@ -29,6 +29,10 @@ def find_program(command: str, search_path: str, cwd: str | None) -> str:
     """The file that would be run. Raises NotStarted in words that help: what was looked for, and where."""
     if cwd is not None and not os.path.isdir(cwd):
         raise NotStarted(f"the working directory {cwd} does not exist or is not a directory")
+    # Also so that a mount that does not answer is met here: a child that hangs as it changes to its directory still has
+    # copies of all our descriptors.
+    if cwd is not None and not os.access(cwd, os.X_OK):
+        raise NotStarted(f"the working directory {cwd} may not be entered")
     if "/" in command:
         path = os.path.join(cwd or "", command)
         if os.path.isdir(path):

@@ -165,7 +165,7 @@ class ServerConnection:
         self._connections.idle[self.scope] = False
         try:
             await self._wire.stream.transport.wait_readable()  # who says nothing takes nobody's turn
-            async with self._connections.handshakes.turn():
+            async with self._connections.handshakes.turn(self._peer):
                 await self._wire.stream.do_handshake()
         except trio.BrokenResourceError as exc:
             self._connections.tls_failures += 1

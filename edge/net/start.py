@@ -6,9 +6,10 @@ whoever waits for it can give up: what it has forked is killed then, and whateve
 itself. The thread can only be left to its wait; a server has one at a time (the `limiter` of `begin`), all together
 MAX_GIVEN_UP, and none keeps the process from ending.
 
-Only the moment of the fork is for one start at a time (`Delegated.starting`): the child is moved into its cgroup while
-it is still a copy of us. That is why it is forked, and not vforked: after vfork(2) this thread would stop until the
-program has been executed, which is what may hang. The price is a copy of our page tables: some milliseconds a start.
+Only the moment of the fork is for one start at a time (`forking`): the child is moved into its cgroup while it is still
+a copy of us, and it must not be born with the pipe by which another start hears of its own child's execution, as it
+may hang with that. That is why it is forked, and not vforked: after vfork(2) this thread would stop until the program
+has been executed, which is what may hang. The price is a copy of our page tables: some milliseconds a start.
 """
 
 import os
@@ -34,6 +35,8 @@ KILL_WAIT_S = 2.0  # how long even SIGKILL may take: a process in the kernel's h
 POLL_S = 0.02  # how often it is looked whether a family has gone
 
 subprocess._USE_VFORK = False  # type: ignore[misc]  # the switch that its documentation has for this
+
+forking = threading.Lock()
 
 given_up: set["Start"] = set()
 """Those that hang. Their threads take themselves out."""
@@ -121,6 +124,14 @@ class Start:
                     signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             return self._started, self._pidfd is not None
 
+    def has_like(self) -> bool:
+        """Whether an earlier start of the same server, and from the same place, has been given up and still runs."""
+        return any(each.what == self.what for each in tuple(given_up))
+
+    @property
+    def what(self) -> tuple[str, str, str | None]:
+        return self._name, self.command[0], self._cwd
+
     def _go_on(self) -> None:
         if self._is_given_up:
             raise NotStarted(f"cannot run {self.command[0]}: the start was given up")
@@ -155,23 +166,22 @@ class Start:
         stdin, stdout, stderr = pipes
         forked: list[int] = []
         with ExitStack() as turn:
-            if self._cgroups is not None:
-                turn.enter_context(self._cgroups.starting)
+            turn.enter_context(forking)
             turn.enter_context(self._lock)
             self._go_on()
 
             def on_fork(pid: int) -> None:
-                with turn:  # it ends here, and not with the execution
-                    forked.append(pid)
-                    reaper.leaders.add(pid)
-                    if room is not None:
-                        room.admit()
-                    with suppress(OSError):  # no descriptor left: then it is killed when it has been executed
-                        self._pidfd = os.pidfd_open(pid)
+                forked.append(pid)
+                reaper.leaders.add(pid)
+                if room is not None:
+                    room.admit()
+                with suppress(OSError):  # no descriptor left: then it is killed when it has been executed
+                    self._pidfd = os.pidfd_open(pid)
 
             try:
                 return Forked(
                     on_fork,
+                    turn.close,  # before the execution
                     self.command,
                     executable=path,
                     stdin=stdin,
@@ -187,11 +197,27 @@ class Start:
 
 
 class Forked(subprocess.Popen[bytes]):
-    """Calls `on_fork` as soon as there is a process; its constructor returns when that has executed its program."""
+    """Calls `on_fork` as soon as there is a process, and `on_alone` once no other child can be born with what is the
+    two's; its constructor returns when the program has been executed.
 
-    def __init__(self, on_fork: Callable[[int], None], command: Sequence[str], **options: Any) -> None:
+    Should a Python not have the step in which it calls `on_alone`, its caller does without.
+    """
+
+    def __init__(
+        self,
+        on_fork: Callable[[int], None],
+        on_alone: Callable[[], None],
+        command: Sequence[str],
+        **options: Any,
+    ) -> None:
         self._on_fork = on_fork
+        self._on_alone = on_alone
         super().__init__(command, **options)
+
+    def _close_pipe_fds(self, *ends: int) -> None:
+        """The first that it does after its own end of the pipe that tells of the execution is closed."""
+        self._on_alone()
+        super()._close_pipe_fds(*ends)  # type: ignore[misc]  # not in its stubs
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
@@ -240,6 +266,11 @@ async def begin(
     Cancelling it gives it up, and takes KILL_WAIT_S and a second at most. Raises: NotStarted, also after `limit_s`.
     """
     name = start.command[0]
+    with trio.move_on_after(KILL_WAIT_S):
+        while start.has_like():  # noqa: ASYNC110  a thread, and maybe of a server that a reload has made anew
+            await trio.sleep(POLL_S)
+    if start.has_like():
+        raise NotStarted(f"cannot run {name}: an earlier start of it still hangs; is a mount not answering?")
     if len(given_up) >= MAX_GIVEN_UP:
         raise NotStarted(f"cannot run {name}: {len(given_up)} earlier starts still hang")
     over, token = trio.Event(), trio.lowlevel.current_trio_token()

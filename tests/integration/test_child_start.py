@@ -184,10 +184,26 @@ async def test_a_server_has_one_start_at_a_time(tmp_path: Path) -> None:
 async def test_too_many_that_hang_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "MAX_GIVEN_UP", 2)
     with dead_mount(tmp_path / "dead"), trio.fail_after(20):
-        for words in ("has not been started", "has not been started", "2 earlier starts still hang"):
+        for n, words in enumerate(("has not been started", "has not been started", "2 earlier starts still")):
+            with pytest.raises(NotStarted, match=words):
+                async with child(str(tmp_path / "dead" / f"serve-{n}"), start_limit_s=0.1):
+                    raise AssertionError("it started")
+    await until_nothing_hangs()
+
+
+@needs_mount
+async def test_one_that_hangs_still_is_not_begun_again_but_another_program_of_the_server_is(
+    tmp_path: Path,
+) -> None:
+    """Also when a reload has made the server anew: else each would leave a thread behind."""
+    with dead_mount(tmp_path / "dead"), trio.fail_after(20):
+        for words in ("has not been started", "an earlier start of it still hangs"):
             with pytest.raises(NotStarted, match=words):
                 async with child(str(tmp_path / "dead" / "serve"), start_limit_s=0.1):
                     raise AssertionError("it started")
+        assert len(start.given_up) == 1
+        async with child(CAT) as cat:
+            assert cat.pid
     await until_nothing_hangs()
 
 

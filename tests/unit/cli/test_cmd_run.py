@@ -104,35 +104,38 @@ def test_a_config_that_has_gone_is_refused_and_not_replaced_by_the_built_in_defa
     home: Path, is_named: bool
 ) -> None:
     load = config_load(home, str(home / NAME) if is_named else None)
-    assert load().config.name == "home"
+    in_force = load(None).source
+    assert in_force == str(home / NAME)
     (home / NAME).unlink()
     with pytest.raises(ConfigError) as caught:
-        load()
+        load(in_force)
     [problem] = caught.value.problems
     assert problem == (str(home / NAME), "has gone; put it back, or restart to run with another config")
     write(home / NAME, "back")
-    assert load().config.name == "back"
+    assert load(in_force).config.name == "back"
 
 
 def test_a_config_that_comes_to_a_place_that_goes_before_it_does_not_take_over(home: Path) -> None:
     load = config_load(home)
-    load()
+    in_force = load(None).source
     write(home.parent / "etc/mcp-edge/config.toml", "etc")
-    assert load().config.name == "home"
-    assert config_load(home)().config.name == "etc"
+    assert load(in_force).config.name == "home"
+    assert load(None).config.name == "etc"
 
 
-def test_a_config_that_comes_takes_over_from_the_built_in_default(home: Path) -> None:
+def test_a_config_that_comes_takes_over_from_the_built_in_default_and_goes_if_it_was_never_in_force(
+    home: Path,
+) -> None:
     (home / NAME).unlink()
     load = config_load(home)
-    assert load().source == BUILT_IN
+    assert load(None).source == BUILT_IN
     (home / NAME).write_text("name = ")
     with pytest.raises(ConfigError):
-        load()
-    (home / NAME).unlink()
-    assert load().source == BUILT_IN
+        load(BUILT_IN)
     write(home / NAME, "home")
-    assert load().source == str(home / NAME)
+    assert load(BUILT_IN).source == str(home / NAME)  # as for `--plan`
+    (home / NAME).unlink()
+    assert load(BUILT_IN).source == BUILT_IN
 
 
 async def test_the_announcement_names_every_server_with_its_state(autojump_clock: Clock) -> None:

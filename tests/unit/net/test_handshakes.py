@@ -4,15 +4,17 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from edge.metrics import Metrics
-from edge.net.handshakes import AT_ONCE, HOLD_S, WAIT_S, Handshakes
+from edge.net.handshakes import AT_ONCE, HOLD_S, OF_ONE_HOST, WAIT_S, Handshakes
 
 
 class Clients:
-    """As many as are asked for, of whom each begins its handshake when it is its turn, and keeps at it."""
+    """As many as are asked for, of whom each begins its handshake when it is its turn, and keeps at it. Each comes from
+    a host of its own, but for those of `crowd`."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.metrics = Metrics()
         self.begun: list[int] = []
+        self.crowd: set[int] = set()
         self._handshakes = Handshakes(self.metrics)
         self._nursery = nursery
         self._scopes: dict[int, trio.CancelScope] = {}
@@ -34,7 +36,8 @@ class Clients:
 
     async def _shake(self, name: int) -> None:
         with self._scopes[name]:
-            async with self._handshakes.turn():
+            host = "[fd00::1]" if name in self.crowd else f"10.0.0.{name}"
+            async with self._handshakes.turn(f"{host}:{50000 + name}"):
                 self.begun.append(name)
                 await self._done[name].wait()
 
@@ -95,3 +98,20 @@ async def test_who_has_waited_for_long_goes_ahead(mock_clock: MockClock) -> None
         assert clients.metrics.tls_handshakes_waiting == 0
         assert sorted(clients.begun[AT_ONCE:]) == list(others)
         nursery.cancel_scope.cancel()
+
+
+async def test_one_host_cannot_take_the_turns_of_others(mock_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        clients = Clients(nursery)
+        clients.crowd = set(range(100))
+        await clients.come(*range(100))
+        assert clients.begun == list(range(OF_ONE_HOST))
+        await clients.come(100, 101)
+        assert clients.begun[OF_ONE_HOST:] == [100, 101]
+        await clients.finish(0)
+        assert clients.begun[-1] == OF_ONE_HOST
+        nursery.cancel_scope.cancel()
+
+
+def test_nobody_waits_for_so_long_that_a_client_gives_up() -> None:
+    assert WAIT_S < 5  # what httpx and others allow for the whole of a connection's beginning
