@@ -47,7 +47,7 @@ def run_in_view(
     process = subprocess.Popen(command, cwd=cwd, env=env)
     try:
         return process.wait()
-    except BaseException:
+    except BaseException:  # an interruption above all: nothing that was started is left
         end(process)
         raise
 

@@ -48,7 +48,7 @@ def run_quietly(
         raise Stop(f"cannot start {command[0]}: {exc.strerror}") from exc
     try:
         stdout, stderr = process.communicate()
-    except BaseException:
+    except BaseException:  # an interruption above all: nothing that was started is left
         interruption.end_group(process)
         raise
     if process.returncode != 0:
